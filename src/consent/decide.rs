@@ -140,6 +140,12 @@ impl<'e> Decision<'e> {
         })
     }
 
+    /// Whether integrations switch anything off.
+    #[inline]
+    pub(crate) fn switches_off(&self) -> bool {
+        self.off.is_some()
+    }
+
     /// Destinations that integrations switch off although consent would allow them, and whether
     /// they take the event's type.
     pub(crate) fn switched_off(&self) -> impl Iterator<Item = (DestinationId, bool)> + 'e {

@@ -11,4 +11,4 @@ mod budget;
 mod frame;
 
 pub use budget::{Budget, Room};
-pub use frame::{Frame, Report};
+pub use frame::{Frame, LISTED_MAX, Report};

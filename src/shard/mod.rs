@@ -9,5 +9,9 @@
 //! order; the steady state allocates nothing per event, locks nothing and asks no clock.
 
 mod plan;
+mod pool;
+mod tally;
+mod worker;
 
 pub use plan::Plan;
+pub use pool::{Intake, Pool, WorkerPath};
