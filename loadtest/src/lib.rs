@@ -1,1 +1,5 @@
-//! Load generator.
+//! Load test of consentd, from the outside: it shares no code with the daemon that it judges.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod corpus;
