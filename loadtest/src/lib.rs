@@ -3,3 +3,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod corpus;
+
+pub mod expect;
+pub mod plan;
