@@ -6,3 +6,14 @@ pub mod corpus;
 
 pub mod expect;
 pub mod plan;
+
+pub mod config;
+pub mod relay;
+pub mod send;
+pub mod sink;
+
+pub mod law;
+pub mod measure;
+
+pub mod clock;
+pub mod http_client;
