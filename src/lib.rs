@@ -18,3 +18,5 @@ pub mod destination;
 pub mod config;
 
 pub mod metrics;
+
+pub mod buffer;

@@ -78,16 +78,8 @@ fn write_head(text: &mut String, plan: &Plan, settings: &Settings) -> std::fmt::
         writeln!(text, "\n[[categories]]\nid = \"{category}\"")?;
         writeln!(text, "name = \"{category}\"\nenabled = true")?;
     }
-    writeln!(
-        text,
-        "\n[sources.tcp]\ntype = \"tcp\"\nlisten = \"{}\"",
-        settings.tcp
-    )?;
-    writeln!(
-        text,
-        "\n[sources.http]\ntype = \"http\"\nlisten = \"{}\"",
-        settings.http
-    )
+    writeln!(text, "\n[sources.tcp]\ntype = \"tcp\"\nlisten = \"{}\"", settings.tcp)?;
+    writeln!(text, "\n[sources.http]\ntype = \"http\"\nlisten = \"{}\"", settings.http)
 }
 
 fn write_destination(
@@ -107,11 +99,8 @@ fn write_destination(
         Output::File(path) => writeln!(text, "type = \"file\"\npath = {path:?}")?,
         Output::Blackhole => writeln!(text, "type = \"blackhole\"")?,
     }
-    let categories: Vec<&str> = rule
-        .categories
-        .iter()
-        .map(|index| plan.categories[*index].as_str())
-        .collect();
+    let categories: Vec<&str> =
+        rule.categories.iter().map(|index| plan.categories[*index].as_str()).collect();
     writeln!(text, "categories = {categories:?}")?;
     if !categories.is_empty() {
         writeln!(text, "match = \"{}\"", rule.mode.key())?;
@@ -178,10 +167,7 @@ mod tests {
         assert_eq!(any["match"].as_str(), Some("any"));
         assert_eq!(any["categories"].as_array().unwrap().len(), 2);
         assert_eq!(any["integration"].as_str(), Some("Braze"));
-        assert_eq!(
-            destinations["d006"]["url"].as_str(),
-            Some("http://127.0.0.1:9700/6")
-        );
+        assert_eq!(destinations["d006"]["url"].as_str(), Some("http://127.0.0.1:9700/6"));
         assert_eq!(destinations["d007"]["path"].as_str(), Some("/tmp/x/out"));
         assert_eq!(config["consent"]["missing"].as_str(), Some("allow"));
         assert!(config["daemon"].get("workers").is_none());

@@ -46,18 +46,13 @@ impl Connection {
         let sender = runtime.block_on(async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let (sender, connection) = handshake(TokioIo::new(stream))
-                .await
-                .map_err(io::Error::other)?;
+            let (sender, connection) =
+                handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
             // Its errors show at the request that they concern.
             tokio::spawn(connection);
             io::Result::Ok(sender)
         })?;
-        Ok(Self {
-            runtime,
-            sender,
-            host: address.to_string(),
-        })
+        Ok(Self { runtime, sender, host: address.to_string() })
     }
 
     /// `POST /` of one body.
@@ -77,34 +72,18 @@ impl Connection {
     }
 
     fn request(&mut self, method: Method, path: &str, body: Bytes) -> io::Result<Answer> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, &self.host);
+        let request = Request::builder().method(method).uri(path).header(HOST, &self.host);
         let request = request.body(Full::new(body)).map_err(io::Error::other)?;
         let exchange = async {
             self.sender.ready().await.map_err(io::Error::other)?;
-            let response = self
-                .sender
-                .send_request(request)
-                .await
-                .map_err(io::Error::other)?;
+            let response = self.sender.send_request(request).await.map_err(io::Error::other)?;
             let status = response.status().as_u16();
-            let body = response
-                .collect()
-                .await
-                .map_err(io::Error::other)?
-                .to_bytes();
+            let body = response.collect().await.map_err(io::Error::other)?.to_bytes();
             let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
             let accepted = json.and_then(|json| json.get("accepted")?.as_u64());
-            Ok(Answer {
-                status,
-                body,
-                accepted,
-            })
+            Ok(Answer { status, body, accepted })
         };
-        self.runtime
-            .block_on(async { timeout(ANSWER_TIMEOUT, exchange).await? })
+        self.runtime.block_on(async { timeout(ANSWER_TIMEOUT, exchange).await? })
     }
 }
 

@@ -62,22 +62,14 @@ impl Counts {
 
     /// Events that wait somewhere.
     pub fn pending(&self) -> u64 {
-        self.destinations
-            .values()
-            .map(|account| account.pending)
-            .sum()
+        self.destinations.values().map(|account| account.pending).sum()
     }
 
     /// Every destination for which the law does not hold, in words.
     pub fn breaches(&self) -> Vec<String> {
         let mut breaches = Vec::new();
         for (name, account) in &self.destinations {
-            let Account {
-                delivered,
-                dropped,
-                pending,
-                ..
-            } = *account;
+            let Account { delivered, dropped, pending, .. } = *account;
             let accounted = self.rejected + delivered + dropped + pending;
             if accounted != self.received {
                 breaches.push(format!(
@@ -103,20 +95,12 @@ impl<'a> Sample<'a> {
         let (series, value) = line.rsplit_once(' ')?;
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         let value = value.parse::<f64>().ok()?;
-        Some(Self {
-            name,
-            labels: labels.trim_end_matches('}'),
-            value: value as u64,
-        })
+        Some(Self { name, labels: labels.trim_end_matches('}'), value: value as u64 })
     }
 
     /// The values that are asked for hold no commas and no quotes.
     fn label(&self, name: &str) -> Option<&'a str> {
-        let value = |pair: &'a str| {
-            pair.strip_prefix(name)?
-                .strip_prefix("=\"")?
-                .strip_suffix('"')
-        };
+        let value = |pair: &'a str| pair.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"');
         self.labels.split(',').find_map(value)
     }
 }
@@ -140,16 +124,8 @@ consentd_connections 3
     #[test]
     fn counts_are_read_and_breaches_named() {
         let counts = Counts::of(EXPOSITION);
-        assert_eq!(
-            (counts.received, counts.rejected, counts.pending()),
-            (100, 2, 1)
-        );
-        let a = Account {
-            delivered: 90,
-            dropped: 7,
-            overflow: 2,
-            pending: 1,
-        };
+        assert_eq!((counts.received, counts.rejected, counts.pending()), (100, 2, 1));
+        let a = Account { delivered: 90, dropped: 7, overflow: 2, pending: 1 };
         assert_eq!(counts.destinations["a"], a);
         let breaches = counts.breaches();
         assert_eq!(breaches.len(), 1);

@@ -16,9 +16,7 @@ pub struct Meter {
 impl Meter {
     /// Of the process with this id.
     pub fn of(pid: u32) -> Self {
-        Self {
-            pid: Pid::from_raw(pid as i32),
-        }
+        Self { pid: Pid::from_raw(pid as i32) }
     }
 
     /// User and system time of all threads, to the nanosecond.
@@ -50,8 +48,7 @@ impl Meter {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib * 1024)
-            .ok_or_else(|| io::Error::other(format!("no {key} in status")))
+        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {key} in status")))
     }
 }
 

@@ -61,10 +61,7 @@ impl Plan {
     /// every destination demands only one category. `sample` is some of the corpus.
     pub fn with_fan_out(destinations: usize, fan_out: f64, sample: &[Vec<u8>]) -> Self {
         let mut plan = Self {
-            categories: CATEGORIES
-                .iter()
-                .map(|category| category.to_string())
-                .collect(),
+            categories: CATEGORIES.iter().map(|category| category.to_string()).collect(),
             missing_allows: destinations <= MISSING_ALLOWED_MAX,
             rules: (0..destinations).map(Rule::open).collect(),
         };
@@ -87,11 +84,7 @@ impl Plan {
         let mut reached = 0.0;
         for (index, rule) in strict.into_iter().enumerate() {
             let keeps_up = reached + chances.all_of(loose) <= share * (index + 1) as f64;
-            let count = if keeps_up || share >= chances.all_of(1) {
-                loose
-            } else {
-                loose + 1
-            };
+            let count = if keeps_up || share >= chances.all_of(1) { loose } else { loose + 1 };
             reached += chances.all_of(count);
             rule.categories = some_categories(count, &mut rng);
         }
@@ -103,15 +96,9 @@ impl Rule {
     /// Without categories; some have names, types and preferences of their own.
     fn open(index: usize) -> Self {
         let name = format!("d{index:03}");
-        let types: &[&str] = if index % 16 == 6 {
-            &["track", "page", "screen"]
-        } else {
-            &[]
-        };
+        let types: &[&str] = if index % 16 == 6 { &["track", "page", "screen"] } else { &[] };
         Self {
-            integration: INTEGRATIONS
-                .get(index)
-                .map_or(name.clone(), |name| name.to_string()),
+            integration: INTEGRATIONS.get(index).map_or(name.clone(), |name| name.to_string()),
             name,
             categories: Vec::new(),
             mode: Match::All,
@@ -131,9 +118,7 @@ impl Chances {
     fn of(sample: &[Vec<u8>], plan: &Plan) -> Self {
         let readings = sample.iter().filter_map(|line| Reading::of(line));
         let count = |reading: Reading| reading.granted(plan).iter().filter(|on| **on).count();
-        Self {
-            granted: readings.map(count).collect(),
-        }
+        Self { granted: readings.map(count).collect() }
     }
 
     /// The chance that all of `count` categories, taken at random, are granted.

@@ -40,10 +40,7 @@ impl Template {
     pub fn all(lines: &[Vec<u8>]) -> Vec<Self> {
         let template = |line: &Vec<u8>| {
             let (id_at, _) = EventId::find(line)?;
-            Some(Self {
-                line: [line.as_slice(), b"\n"].concat(),
-                id_at,
-            })
+            Some(Self { line: [line.as_slice(), b"\n"].concat(), id_at })
         };
         lines.iter().filter_map(template).collect()
     }
@@ -112,24 +109,14 @@ pub struct Feed<'a> {
 impl<'a> Feed<'a> {
     /// Numbers begin at `first`.
     pub fn new(templates: &'a [Template], clock: Clock, first: u64, demand: Demand) -> Self {
-        Self {
-            templates,
-            clock,
-            demand,
-            started: Instant::now(),
-            first,
-            next: Mutex::new(first),
-        }
+        Self { templates, clock, demand, started: Instant::now(), first, next: Mutex::new(first) }
     }
 
     /// Fills `chunk` with whole lines and says which events they are; `None` when all were given
     /// out. Waits for its turn when the demand has a rate.
     pub fn fill(&self, chunk: &mut Vec<u8>) -> Option<Range<u64>> {
         loop {
-            let mut next = self
-                .next
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let end = self.first + self.demand.events;
             if *next >= end {
                 return None;
@@ -165,11 +152,7 @@ impl<'a> Feed<'a> {
             }
             let id_at = chunk.len() + template.id_at;
             chunk.extend_from_slice(&template.line);
-            let id = EventId {
-                template: index as u32,
-                sequence,
-                sent_ns,
-            };
+            let id = EventId { template: index as u32, sequence, sent_ns };
             id.patch(&mut chunk[id_at..id_at + ID_LEN]);
             sequence += 1;
         }
@@ -189,17 +172,12 @@ pub fn send(feed: &Feed<'_>, entry: Entry) -> io::Result<Sent> {
     match entry {
         Entry::Tcp(address) => send_tcp(feed, address),
         Entry::Http(address, connections) => thread::scope(|scope| {
-            let threads: Vec<_> = (0..connections)
-                .map(|_| scope.spawn(|| send_http(feed, address)))
-                .collect();
-            threads
-                .into_iter()
-                .try_fold(Sent::default(), |sum, thread| {
-                    let sent = thread
-                        .join()
-                        .map_err(|_| io::Error::other("a sender died"))??;
-                    Ok(sum.plus(sent))
-                })
+            let threads: Vec<_> =
+                (0..connections).map(|_| scope.spawn(|| send_http(feed, address))).collect();
+            threads.into_iter().try_fold(Sent::default(), |sum, thread| {
+                let sent = thread.join().map_err(|_| io::Error::other("a sender died"))??;
+                Ok(sum.plus(sent))
+            })
         }),
     }
 }
@@ -244,10 +222,7 @@ fn write_until(feed: &Feed<'_>, stream: &mut TcpStream, bytes: &[u8]) -> io::Res
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 fn send_http(feed: &Feed<'_>, address: SocketAddr) -> io::Result<Sent> {

@@ -4,12 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::buffer::Buffers;
 use crate::consent::{Permit, Recipients};
 use crate::route::{DestinationId, RoutingTable, SourceId};
 
 /// A chunk is handed over once it has this many bytes: small enough to stay in a core's cache while
 /// it is written, large enough that what is done per chunk does not matter.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Room of a chunk's buffer: the last line may stick out of [`CHUNK_BYTES`].
+pub const CHUNK_CAPACITY: usize = CHUNK_BYTES + 8 * 1024;
 
 /// A chunk is also handed over once so many of its lines are kept from some member.
 const EXCLUSIONS_MAX: usize = 16 * 1024;
@@ -20,6 +24,16 @@ pub struct Chunk {
     bytes: Vec<u8>,
     runs: Vec<Run>,
     table_version: u64,
+    /// Where the buffer goes when the last destination is done with it.
+    buffers: Option<Buffers>,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(buffers) = &self.buffers {
+            buffers.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
 }
 
 /// Consecutive lines of a chunk from one frame.
@@ -39,11 +53,7 @@ impl Chunk {
     /// A chunk of lines that were judged one by one outside a worker.
     #[must_use]
     pub fn rejudged(lane: Lane, table_version: u64) -> Self {
-        Self {
-            bytes: lane.bytes,
-            runs: lane.runs,
-            table_version,
-        }
+        Self { bytes: lane.bytes, runs: lane.runs, table_version, buffers: None }
     }
 
     /// All lines.
@@ -79,8 +89,8 @@ pub struct Lane {
     events: u32,
     /// Lines that some members must not have: the member and the place of the line.
     exclusions: Vec<(DestinationId, Range<u32>)>,
-    /// Room that the next chunk is likely to need.
-    expected: usize,
+    /// Whether the last chunk was a large one: the next one is likely to be, too.
+    large: bool,
 }
 
 /// A finished chunk and what each member may have of it.
@@ -99,12 +109,13 @@ impl Lane {
         &mut self,
         permit: Permit<'_>,
         table: &RoutingTable,
+        buffers: &Buffers,
         source: SourceId,
         received_at: Instant,
     ) {
         let line = permit.line();
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve_exact(self.expected.max(line.len() + 1));
+        if self.bytes.capacity() == 0 && self.large {
+            self.bytes = buffers.take();
         }
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(line);
@@ -116,25 +127,14 @@ impl Lane {
                 run.end = end;
                 run.events += 1;
             }
-            _ => self.runs.push(Run {
-                source,
-                received_at,
-                end,
-                events: 1,
-            }),
+            _ => self.runs.push(Run { source, received_at, end, events: 1 }),
         }
         match permit.recipients() {
             Recipients::One(_) | Recipients::Class { except: None, .. } => {}
-            Recipients::Class {
-                class,
-                except: Some(except),
-            } => {
+            Recipients::Class { class, except: Some(except) } => {
                 let members = &table.classes()[usize::from(class.0)].members;
-                let out = members
-                    .iter()
-                    .filter(|member| except.contains(member.0.into()));
-                self.exclusions
-                    .extend(out.map(|&member| (member, start..end)));
+                let out = members.iter().filter(|member| except.contains(member.0.into()));
+                self.exclusions.extend(out.map(|&member| (member, start..end)));
             }
         }
     }
@@ -166,27 +166,20 @@ impl Lane {
 
     /// Takes what was written, as a chunk of lines that the table of `table_version` permitted.
     #[must_use]
-    pub fn seal(&mut self, table_version: u64) -> Sealed {
+    pub fn seal(&mut self, table_version: u64, buffers: &Buffers) -> Sealed {
         let mut bytes = std::mem::take(&mut self.bytes);
-        // What the last chunk needed is what the next one will need; a little more lets it grow.
-        self.expected = (bytes.len() + bytes.len() / 4).min(CHUNK_BYTES + CHUNK_BYTES / 16);
-        if bytes.len() < bytes.capacity() / 2 {
-            bytes.shrink_to_fit();
+        self.large = bytes.len() >= CHUNK_BYTES / 2;
+        if !self.large && bytes.capacity() > bytes.len() * 2 {
+            // A small chunk must not pin a large buffer.
+            let small = bytes.as_slice().to_vec();
+            buffers.give_back(std::mem::replace(&mut bytes, small));
         }
         let runs = std::mem::take(&mut self.runs);
         let mut exclusions = std::mem::take(&mut self.exclusions);
         // Stable: the lines of one member stay in order.
         exclusions.sort_by_key(|(member, _)| *member);
-        let chunk = Arc::new(Chunk {
-            bytes,
-            runs,
-            table_version,
-        });
-        Sealed {
-            chunk,
-            events: std::mem::take(&mut self.events),
-            exclusions,
-        }
+        let chunk = Arc::new(Chunk { bytes, runs, table_version, buffers: Some(buffers.clone()) });
+        Sealed { chunk, events: std::mem::take(&mut self.events), exclusions }
     }
 }
 
@@ -194,12 +187,8 @@ impl Sealed {
     /// What `member` may have: ranges of the chunk and the number of lines in them.
     #[must_use]
     pub fn share_of(&self, member: DestinationId) -> (Vec<Range<u32>>, u32) {
-        let first = self
-            .exclusions
-            .partition_point(|(other, _)| *other < member);
-        let own = self.exclusions[first..]
-            .iter()
-            .take_while(|(other, _)| *other == member);
+        let first = self.exclusions.partition_point(|(other, _)| *other < member);
+        let own = self.exclusions[first..].iter().take_while(|(other, _)| *other == member);
         let mut ranges = Vec::new();
         let mut at = 0;
         let mut kept = self.events;

@@ -11,5 +11,5 @@
 mod chunk;
 mod queue;
 
-pub use chunk::{Chunk, Lane, Run};
+pub use chunk::{CHUNK_CAPACITY, Chunk, Lane, Run};
 pub use queue::{Closed, Outlet, OutletId, Parcel, Refused};

@@ -134,13 +134,8 @@ impl Outlet {
             });
         }
         state.pinned_bytes += bytes;
-        self.counters
-            .pending
-            .fetch_add(parcel.events.into(), Relaxed);
-        parcel.charge = Some(Arc::new(Charge {
-            outlet: Arc::clone(self),
-            bytes,
-        }));
+        self.counters.pending.fetch_add(parcel.events.into(), Relaxed);
+        parcel.charge = Some(Arc::new(Charge { outlet: Arc::clone(self), bytes }));
         state.parcels.push_back(parcel);
         drop(state);
         self.offered.notify_one();
@@ -152,11 +147,7 @@ impl Outlet {
         let state = self.lock();
         if !state.closed && state.pinned_bytes > 0 {
             // A wake-up without room is possible; the caller offers again and sees.
-            drop(
-                self.room
-                    .wait_timeout(state, limit)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            drop(self.room.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner));
         }
     }
 

@@ -28,9 +28,7 @@ impl Budget {
     /// A budget of `bytes`, rounded up to whole pages.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        let pages_max = u32::try_from(bytes.div_ceil(PAGE_BYTES))
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let pages_max = u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX).max(1);
         Self {
             pages: Arc::new(Semaphore::new(pages_max as usize)),
             pages_max,
@@ -52,8 +50,7 @@ impl Budget {
         }
         let since = Instant::now();
         let permit = Arc::clone(&self.pages).acquire_many_owned(pages).await;
-        self.blocked_us
-            .fetch_add(since.elapsed().as_micros() as u64, Relaxed);
+        self.blocked_us.fetch_add(since.elapsed().as_micros() as u64, Relaxed);
         match permit {
             Ok(permit) => Room { permit },
             // Nobody closes the semaphore.
@@ -74,9 +71,7 @@ impl Budget {
     }
 
     fn pages_for(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(PAGE_BYTES))
-            .unwrap_or(u32::MAX)
-            .clamp(1, self.pages_max)
+        u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.pages_max)
     }
 }
 

@@ -19,11 +19,7 @@ impl Plan {
     /// If the two do not have the same length, which is a mistake of the caller.
     #[must_use]
     pub fn new(table: RoutingTable, outlets: Vec<Arc<Outlet>>) -> Self {
-        assert_eq!(
-            table.destinations().len(),
-            outlets.len(),
-            "one outlet per destination"
-        );
+        assert_eq!(table.destinations().len(), outlets.len(), "one outlet per destination");
         Self { table, outlets }
     }
 

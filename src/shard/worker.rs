@@ -8,8 +8,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::plan::Plan;
 use super::tally::{SourceTally, Tally};
+use crate::buffer::Buffers;
 use crate::consent::{Judge, Recipients};
-use crate::destination::{Lane, Outlet, Parcel, Refused};
+use crate::destination::{CHUNK_CAPACITY, Lane, Outlet, Parcel, Refused};
 use crate::ingest::{Frame, LISTED_MAX, Report};
 use crate::metrics::{DropReason, SourceCounters};
 use crate::parse::Lines;
@@ -21,6 +22,9 @@ const FRAMES_UNSETTLED_MAX: u32 = 32;
 
 /// Everything is settled once the chunks being written hold so much together.
 const OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Chunk buffers that a worker keeps for the next chunks.
+const SPARE_CHUNKS_MAX: usize = 64;
 
 /// How long a worker sleeps at most before it shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -38,6 +42,7 @@ pub(super) struct Worker {
     judge: Judge,
     tally: Tally,
     lanes: Vec<Lane>,
+    buffers: Buffers,
     /// Classes whose lane is not empty.
     open: Vec<u16>,
     open_bytes: usize,
@@ -61,6 +66,7 @@ impl Worker {
             judge: Judge::new(plan.table(), max_event_bytes),
             tally: Tally::new(plan.table()),
             lanes: lanes(&plan),
+            buffers: Buffers::new(SPARE_CHUNKS_MAX, CHUNK_CAPACITY),
             open: Vec::new(),
             open_bytes: 0,
             frames_unsettled: 0,
@@ -141,16 +147,18 @@ impl Worker {
                 };
             counts.unknown += u64::from(decision.unknown_categories());
             for permit in decision.permits() {
-                let Recipients::Class { class, .. } = permit.recipients() else { continue };
+                let Recipients::Class { class, .. } = permit.recipients() else {
+                    continue;
+                };
                 let lane = &mut self.lanes[usize::from(class.0)];
                 if lane.is_empty() {
                     self.open.push(class.0);
                 }
-                lane.append(permit, table, source, received_at);
+                lane.append(permit, table, &self.buffers, source, received_at);
                 self.open_bytes += line.len;
                 if lane.is_full() {
                     self.open_bytes = self.open_bytes.saturating_sub(lane.len());
-                    hand_over(lane, class.0, &plan, &self.progress);
+                    hand_over(lane, class.0, &plan, &self.buffers, &self.progress);
                     // Its entry in `open` stays and finds it empty, or open again.
                     self.open.retain(|&open| open != class.0);
                 }
@@ -175,7 +183,13 @@ impl Worker {
         self.frames_unsettled = 0;
         self.count();
         for class in self.open.drain(..) {
-            hand_over(&mut self.lanes[usize::from(class)], class, &self.plan, &self.progress);
+            hand_over(
+                &mut self.lanes[usize::from(class)],
+                class,
+                &self.plan,
+                &self.buffers,
+                &self.progress,
+            );
         }
         self.open_bytes = 0;
     }
@@ -201,8 +215,8 @@ fn lanes(plan: &Plan) -> Vec<Lane> {
 /// Seals a lane and offers each member of its class what it may have. Waits for members without room
 /// whose rule is to wait; a reload that removes such a member, or a stop, closes its outlet and ends
 /// the wait.
-fn hand_over(lane: &mut Lane, class: u16, plan: &Plan, progress: &AtomicU64) {
-    let sealed = lane.seal(plan.table().version());
+fn hand_over(lane: &mut Lane, class: u16, plan: &Plan, buffers: &Buffers, progress: &AtomicU64) {
+    let sealed = lane.seal(plan.table().version(), buffers);
     let mut waiting = Vec::new();
     for &member in &plan.table().classes()[usize::from(class)].members {
         let (ranges, events) = sealed.share_of(member);
@@ -241,4 +255,3 @@ fn insist(outlet: &Arc<Outlet>, parcel: Parcel, progress: &AtomicU64) {
         refused = offer(outlet, parcel);
     }
 }
-

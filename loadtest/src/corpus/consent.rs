@@ -15,41 +15,25 @@ pub(super) fn put(context: &mut Json, without_per_mille: u32, rng: &mut Rng) {
         0..30 => context.push("consentCategories", preferences(rng)),
         30..35 => {
             context.push("consentCategories", preferences(rng));
-            context.push(
-                "consent",
-                Json::object([("categoryPreferences", preferences(rng))]),
-            );
+            context.push("consent", Json::object([("categoryPreferences", preferences(rng))]));
         }
         35..45 => context.push("consent", Json::object([])),
         45..50 => context.push("consent", Json::object([("provider", "OneTrust".into())])),
         50..55 => {
-            let preferences = [
-                Json::Literal("null".into()),
-                Json::Array(vec![]),
-                "all".into(),
-            ];
+            let preferences = [Json::Literal("null".into()), Json::Array(vec![]), "all".into()];
             let preferences = pick_json(preferences, rng);
-            context.push(
-                "consent",
-                Json::object([("categoryPreferences", preferences)]),
-            );
+            context.push("consent", Json::object([("categoryPreferences", preferences)]));
         }
         55..60 => {
             let consent = [Json::Literal("null".into()), true.into(), "all".into()];
             context.push("consent", pick_json(consent, rng));
         }
-        60..70 => context.push(
-            "consent",
-            Json::object([("categoryPreferences", odd_values(rng))]),
-        ),
+        60..70 => context.push("consent", Json::object([("categoryPreferences", odd_values(rng))])),
         70..80 => {
             let mut strangers = preferences(rng);
             strangers.push("C0099", rng.bool());
             strangers.push("advertising", true);
-            context.push(
-                "consent",
-                Json::object([("categoryPreferences", strangers)]),
-            );
+            context.push("consent", Json::object([("categoryPreferences", strangers)]));
         }
         80..200 => context.push(
             "consent",
@@ -59,10 +43,7 @@ pub(super) fn put(context: &mut Json, without_per_mille: u32, rng: &mut Rng) {
                 ("collectedAt", "2026-11-20T08:14:03.417Z".into()),
             ]),
         ),
-        _ => context.push(
-            "consent",
-            Json::object([("categoryPreferences", preferences(rng))]),
-        ),
+        _ => context.push("consent", Json::object([("categoryPreferences", preferences(rng))])),
     }
 }
 
@@ -105,29 +86,19 @@ pub(super) fn make_valid_preference_event(event: &mut Json, rng: &mut Rng) {
     if let Some(context) = event.get_mut("context") {
         context.remove("consent");
         context.remove("consentCategories");
-        context.push(
-            "consent",
-            Json::object([("categoryPreferences", preferences(rng))]),
-        );
+        context.push("consent", Json::object([("categoryPreferences", preferences(rng))]));
     }
 }
 
 /// A consent object that grants everything where no reader may look.
 pub(super) fn put_decoy(event: &mut Json, rng: &mut Rng) {
     let mut granted = Json::object([]);
-    CATEGORIES
-        .iter()
-        .for_each(|category| granted.push(category, true));
+    CATEGORIES.iter().for_each(|category| granted.push(category, true));
     let consent = Json::object([("categoryPreferences", granted.clone())]);
     match rng.u8(..6) {
         0 => push_into(event, "properties", "consent", consent),
         1 => {
-            push_into(
-                event,
-                "properties",
-                "context",
-                Json::object([("consent", consent)]),
-            );
+            push_into(event, "properties", "context", Json::object([("consent", consent)]));
         }
         2 => push_into(event, "traits", "consentCategories", granted),
         3 => event.push("consent", consent),

@@ -10,30 +10,13 @@ pub(super) fn damage_tree(event: &mut Json, rng: &mut Rng) -> Option<ByteDamage>
     match rng.u8(..16) {
         0..4 => duplicate_key(event, rng),
         4 => event.push("deep", Json::Literal("[".repeat(70) + &"]".repeat(70))),
-        5 => event.push(
-            "deep",
-            Json::Literal("{\"a\":".repeat(64) + "1" + &"}".repeat(64)),
-        ),
+        5 => event.push("deep", Json::Literal("{\"a\":".repeat(64) + "1" + &"}".repeat(64))),
         6 => event.push("emoji", Json::Literal("\"\\ud83d\"".into())),
         7 => event.push("emoji", Json::Literal("\"\\ude00\\ud83d\"".into())),
         8 => event.push("control", Json::Literal("\"tab\there, nul\0there\"".into())),
         9 => {
-            let wrong = [
-                "01",
-                "NaN",
-                "1.",
-                "+1",
-                "tru",
-                "'x'",
-                "[1,]",
-                "{\"a\" 1}",
-                "\"\\x\"",
-                "",
-            ];
-            event.push(
-                "wrong",
-                Json::Literal(wrong[rng.usize(..wrong.len())].into()),
-            );
+            let wrong = ["01", "NaN", "1.", "+1", "tru", "'x'", "[1,]", "{\"a\" 1}", "\"\\x\"", ""];
+            event.push("wrong", Json::Literal(wrong[rng.usize(..wrong.len())].into()));
         }
         10 => preference_event(event, rng),
         11 => return Some(ByteDamage::Truncated),
@@ -85,16 +68,10 @@ fn duplicate_key(event: &mut Json, rng: &mut Rng) {
         2 => event.push("context", Json::object([])),
         3 => {
             event.remove("integrations");
-            event.push(
-                "integrations",
-                Json::object([("All", true.into()), ("All", false.into())]),
-            );
+            event.push("integrations", Json::object([("All", true.into()), ("All", false.into())]));
         }
         4 => put_consent(event, |context| {
-            context.push(
-                "consent",
-                Json::object([("categoryPreferences", preferences())]),
-            );
+            context.push("consent", Json::object([("categoryPreferences", preferences())]));
             context.push("c\\u006fnsent", Json::object([]));
         }),
         5 => put_consent(event, |context| {
@@ -107,14 +84,8 @@ fn duplicate_key(event: &mut Json, rng: &mut Rng) {
             );
         }),
         6 => put_consent(event, |context| {
-            let twice = [
-                ("Analytics", true.into()),
-                ("\\u0041nalytics", false.into()),
-            ];
-            context.push(
-                "consent",
-                Json::object([("categoryPreferences", Json::object(twice))]),
-            );
+            let twice = [("Analytics", true.into()), ("\\u0041nalytics", false.into())];
+            context.push("consent", Json::object([("categoryPreferences", Json::object(twice))]));
         }),
         _ => put_consent(event, |context| {
             context.push("consentCategories", preferences());
@@ -130,10 +101,7 @@ fn preference_event(event: &mut Json, rng: &mut Rng) {
         if rng.bool() {
             let mut preferences = consent::preferences(rng);
             preferences.push("C0100", "true");
-            context.push(
-                "consent",
-                Json::object([("categoryPreferences", preferences)]),
-            );
+            context.push("consent", Json::object([("categoryPreferences", preferences)]));
         }
     });
 }

@@ -40,10 +40,7 @@ pub(super) fn event(id: String, profile: &Profile, rng: &mut Rng) -> Json {
 
 /// How the line is spelled; the share of lines with a backslash is the profile's.
 pub(super) fn style(event: &mut Json, profile: &Profile, rng: &mut Rng) -> Style {
-    let mut style = Style {
-        spaced: rng.u8(..12) == 0,
-        ..Style::default()
-    };
+    let mut style = Style { spaced: rng.u8(..12) == 0, ..Style::default() };
     if rng.u32(..1000) < profile.escapes_per_mille {
         event.push("note", pick(&ESCAPED, rng));
         match rng.u8(..10) {
@@ -151,10 +148,7 @@ fn context(profile: &Profile, rng: &mut Rng) -> Json {
             "library",
             Json::object([
                 ("name", "@segment/analytics-next".into()),
-                (
-                    "version",
-                    format!("1.{}.{}", rng.u8(60..90), rng.u8(..9)).into(),
-                ),
+                ("version", format!("1.{}.{}", rng.u8(60..90), rng.u8(..9)).into()),
             ]),
         ),
     ]);
@@ -185,10 +179,7 @@ fn page(rng: &mut Rng) -> Json {
     let path = pick(&PATHS, rng);
     Json::object([
         ("path", path.into()),
-        (
-            "url",
-            format!("https://shop.example.com{path}?ref={}", token(10, rng)).into(),
-        ),
+        ("url", format!("https://shop.example.com{path}?ref={}", token(10, rng)).into()),
         ("referrer", "https://www.example.org/".into()),
         ("search", format!("?ref={}", token(10, rng)).into()),
         ("title", pick(&TITLES, rng).into()),
@@ -207,15 +198,10 @@ fn put_device(context: &mut Json, rng: &mut Rng) {
     );
     context.push(
         "os",
-        Json::object([
-            ("name", "Android".into()),
-            ("version", rng.u32(10..16).into()),
-        ]),
+        Json::object([("name", "Android".into()), ("version", rng.u32(10..16).into())]),
     );
-    context.push(
-        "network",
-        Json::object([("wifi", rng.bool().into()), ("carrier", "ACME".into())]),
-    );
+    context
+        .push("network", Json::object([("wifi", rng.bool().into()), ("carrier", "ACME".into())]));
     context.push(
         "screen",
         Json::object([

@@ -39,10 +39,7 @@ impl EventId {
 
     /// Overwrites the numbers of an id that stands in `at`, the [`ID_LEN`] bytes of its text.
     pub fn patch(&self, at: &mut [u8]) {
-        write_digits(
-            &mut at[TEMPLATE_AT..SEQUENCE_AT - 1],
-            u64::from(self.template),
-        );
+        write_digits(&mut at[TEMPLATE_AT..SEQUENCE_AT - 1], u64::from(self.template));
         write_digits(&mut at[SEQUENCE_AT..SENT_AT - 1], self.sequence);
         write_digits(&mut at[SENT_AT..ID_LEN], self.sent_ns);
     }
@@ -71,9 +68,7 @@ fn write_digits(at: &mut [u8], mut number: u64) {
 /// Up to 16 digits, which always fit.
 fn read_digits(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |number, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| number * 10 + u64::from(digit - b'0'))
+        digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0'))
     })
 }
 
@@ -83,20 +78,12 @@ mod tests {
 
     #[test]
     fn an_id_is_found_again_after_patching() {
-        let first = EventId {
-            template: 17,
-            sequence: 17,
-            sent_ns: 0,
-        };
+        let first = EventId { template: 17, sequence: 17, sent_ns: 0 };
         let mut line = format!("{{\"messageId\":\"{}\"}}", first.text()).into_bytes();
         let (at, found) = EventId::find(&line).unwrap();
         assert_eq!(found, first);
 
-        let sent = EventId {
-            template: 17,
-            sequence: 999_999_999_999,
-            sent_ns: 1_234_567_890,
-        };
+        let sent = EventId { template: 17, sequence: 999_999_999_999, sent_ns: 1_234_567_890 };
         sent.patch(&mut line[at..at + ID_LEN]);
         assert_eq!(EventId::find(&line), Some((at, sent)));
         assert!(line.ends_with(b"\"}"));

@@ -27,12 +27,7 @@ pub(super) enum Json {
 
 impl Json {
     pub(super) fn object<const N: usize>(members: [(&str, Json); N]) -> Self {
-        Self::Object(
-            members
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        )
+        Self::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     /// Adds a member; a key that is there already then stands twice.
@@ -44,10 +39,9 @@ impl Json {
 
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Json> {
         match self {
-            Self::Object(members) => members
-                .iter_mut()
-                .find(|(name, _)| name == key)
-                .map(|(_, value)| value),
+            Self::Object(members) => {
+                members.iter_mut().find(|(name, _)| name == key).map(|(_, value)| value)
+            }
             _ => None,
         }
     }

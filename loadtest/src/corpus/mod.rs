@@ -51,10 +51,7 @@ impl Default for Profile {
 impl Profile {
     /// No line is malformed; all else as by default.
     pub fn well_formed() -> Self {
-        Self {
-            malformed_per_mille: 0,
-            ..Self::default()
-        }
+        Self { malformed_per_mille: 0, ..Self::default() }
     }
 }
 
@@ -69,11 +66,7 @@ pub struct Corpus {
 impl Corpus {
     /// Starts at the first line of this seed.
     pub fn new(seed: u64, profile: Profile) -> Self {
-        Self {
-            rng: Rng::with_seed(seed),
-            profile,
-            next: 0,
-        }
+        Self { rng: Rng::with_seed(seed), profile, next: 0 }
     }
 
     /// The next `count` lines, without their newlines.
@@ -92,11 +85,7 @@ impl Corpus {
 
     fn line(&mut self) -> Vec<u8> {
         let template = self.next % TEMPLATES_MAX;
-        let id = EventId {
-            template,
-            sequence: u64::from(self.next),
-            sent_ns: 0,
-        };
+        let id = EventId { template, sequence: u64::from(self.next), sent_ns: 0 };
         self.next = self.next.wrapping_add(1);
         // A generator per line: a change to one kind of line leaves the others as they were.
         let mut rng = self.rng.fork();
@@ -162,10 +151,7 @@ mod tests {
             lines.iter().filter(|line| holds(line)).count() * 1000 / lines.len()
         };
         let escaped = share(&|line| line.contains(&b'\\'));
-        assert!(
-            (165..200).contains(&escaped),
-            "{escaped} of 1000 with a backslash"
-        );
+        assert!((165..200).contains(&escaped), "{escaped} of 1000 with a backslash");
         let unicode = share(&|line| !line.is_ascii());
         assert!(unicode > 200, "{unicode} of 1000 with unicode");
         assert_eq!(share(&|line| line.contains(&b'\n')), 0);
@@ -173,17 +159,10 @@ mod tests {
 
     #[test]
     fn every_line_carries_its_own_id_once() {
-        let profile = Profile {
-            malformed_per_mille: 300,
-            ..Profile::default()
-        };
+        let profile = Profile { malformed_per_mille: 300, ..Profile::default() };
         for (index, line) in Corpus::new(2, profile).take(5000).enumerate() {
             let (at, id) = EventId::find(&line).unwrap();
-            let expected = EventId {
-                template: index as u32,
-                sequence: index as u64,
-                sent_ns: 0,
-            };
+            let expected = EventId { template: index as u32, sequence: index as u64, sent_ns: 0 };
             assert_eq!(id, expected);
             assert_eq!(EventId::find(&line[at..]), None);
         }

@@ -88,12 +88,7 @@ pub(super) const USER_AGENTS: [&str; 4] = [
 
 pub(super) const LOCALES: [&str; 6] = ["en-US", "de-DE", "ja-JP", "fr-FR", "pt-BR", "sv-SE"];
 
-pub(super) const TIME_ZONES: [&str; 5] = [
-    "Europe/Berlin",
-    "America/New_York",
-    "Asia/Tokyo",
-    "America/Sao_Paulo",
-    "UTC",
-];
+pub(super) const TIME_ZONES: [&str; 5] =
+    ["Europe/Berlin", "America/New_York", "Asia/Tokyo", "America/Sao_Paulo", "UTC"];
 
 pub(super) const CITIES: [&str; 5] = ["Berlin", "São Paulo", "東京", "New York", "Malmö"];

@@ -19,15 +19,8 @@ use crate::plan::{Match, Plan, Rule};
 /// The top-level object is depth 1.
 const DEPTH_MAX: usize = 64;
 
-const TOP_LEVEL_KEYS: [&str; 7] = [
-    "type",
-    "event",
-    "userId",
-    "anonymousId",
-    "messageId",
-    "context",
-    "integrations",
-];
+const TOP_LEVEL_KEYS: [&str; 7] =
+    ["type", "event", "userId", "anonymousId", "messageId", "context", "integrations"];
 const LOCATIONS: [&str; 2] = ["consent", "consentCategories"];
 
 /// What an event says about its end user's consent.
@@ -66,10 +59,7 @@ impl Reading {
         if tells_preferences && !preferences_are_valid(&event) {
             return None;
         }
-        let integrations = event
-            .get("integrations")
-            .and_then(Node::members)
-            .unwrap_or_default();
+        let integrations = event.get("integrations").and_then(Node::members).unwrap_or_default();
         Some(Self {
             consent: consent(&event, !integrations.is_empty()),
             kind,
@@ -114,10 +104,7 @@ impl Reading {
 
     fn is_of_type(&self, rule: &Rule) -> bool {
         rule.types.is_empty()
-            || self
-                .kind
-                .as_deref()
-                .is_some_and(|kind| rule.types.iter().any(|name| name == kind))
+            || self.kind.as_deref().is_some_and(|kind| rule.types.iter().any(|name| name == kind))
     }
 }
 
@@ -133,9 +120,7 @@ fn consent(event: &Node, has_integrations: bool) -> Consent {
     }
     match (preferences(context), consent) {
         (Some(Node::Object(members)), _) => {
-            let granted = members
-                .iter()
-                .filter(|(_, value)| *value == Node::Bool(true));
+            let granted = members.iter().filter(|(_, value)| *value == Node::Bool(true));
             Consent::Given(granted.map(|(category, _)| category.clone()).collect())
         }
         (Some(_), _) => Consent::Malformed,
@@ -146,9 +131,7 @@ fn consent(event: &Node, has_integrations: bool) -> Consent {
 
 /// The preferences of the first location that exists, whatever they are.
 fn preferences(context: &Node) -> Option<&Node> {
-    let standard = context
-        .get("consent")
-        .and_then(|consent| consent.get("categoryPreferences"));
+    let standard = context.get("consent").and_then(|consent| consent.get("categoryPreferences"));
     standard.or_else(|| context.get("consentCategories"))
 }
 
@@ -166,13 +149,6 @@ fn repeats_a_key(event: &Node) -> bool {
 
 /// The event that tells of changed preferences must carry them, and each must be a boolean.
 fn preferences_are_valid(event: &Node) -> bool {
-    let members = event
-        .get("context")
-        .and_then(preferences)
-        .and_then(Node::members);
-    members.is_some_and(|members| {
-        members
-            .iter()
-            .all(|(_, value)| matches!(value, Node::Bool(_)))
-    })
+    let members = event.get("context").and_then(preferences).and_then(Node::members);
+    members.is_some_and(|members| members.iter().all(|(_, value)| matches!(value, Node::Bool(_))))
 }

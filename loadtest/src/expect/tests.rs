@@ -3,17 +3,10 @@ use crate::corpus::{Corpus, Profile};
 
 /// Destinations as `name: categories`, separated by `;`.
 fn plan(destinations: &str, missing_allows: bool) -> Plan {
-    let categories = ["Advertising", "Analytics", "Functional"]
-        .map(str::to_owned)
-        .to_vec();
+    let categories = ["Advertising", "Analytics", "Functional"].map(str::to_owned).to_vec();
     let rule = |text: &str| {
         let (name, demands) = text.split_once(':').unwrap();
-        let index = |id: &str| {
-            categories
-                .iter()
-                .position(|category| category == id)
-                .unwrap()
-        };
+        let index = |id: &str| categories.iter().position(|category| category == id).unwrap();
         Rule {
             name: name.trim().to_owned(),
             categories: demands.split_whitespace().map(index).collect(),
@@ -24,11 +17,7 @@ fn plan(destinations: &str, missing_allows: bool) -> Plan {
         }
     };
     let rules = destinations.split(';').map(rule).collect();
-    Plan {
-        categories,
-        missing_allows,
-        rules,
-    }
+    Plan { categories, missing_allows, rules }
 }
 
 /// The names of the destinations that the event reaches, or `rejected`.
@@ -37,47 +26,26 @@ fn reached(line: &str, plan: &Plan) -> String {
         return "rejected".to_owned();
     };
     let granted = reading.granted(plan);
-    let rules = plan
-        .rules
-        .iter()
-        .filter(|rule| reading.reaches(rule, &granted));
-    rules
-        .map(|rule| rule.name.as_str())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let rules = plan.rules.iter().filter(|rule| reading.reaches(rule, &granted));
+    rules.map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn consent_decides() {
-    let plan = plan(
-        "facebook: Advertising; crm: Advertising Analytics; lake:",
-        true,
-    );
+    let plan = plan("facebook: Advertising; crm: Advertising Analytics; lake:", true);
     for (context, expected) in [
         (r#"{}"#, "facebook crm lake"),
         (r#"null"#, "facebook crm lake"),
         (r#"{"consent":{}}"#, "facebook crm lake"),
-        (
-            r#"{"page":{"consent":{"categoryPreferences":{}}}}"#,
-            "facebook crm lake",
-        ),
+        (r#"{"page":{"consent":{"categoryPreferences":{}}}}"#, "facebook crm lake"),
         (r#"[]"#, "lake"),
         (r#"{"consent":"all"}"#, "lake"),
         (r#"{"consent":null}"#, "lake"),
         (r#"{"consent":{"categoryPreferences":null}}"#, "lake"),
         (r#"{"consent":{"categoryPreferences":{}}}"#, "lake"),
-        (
-            r#"{"consent":{"categoryPreferences":{"Advertising":true}}}"#,
-            "facebook lake",
-        ),
-        (
-            r#"{"consent":{"categoryPreferences":{"advertising":true}}}"#,
-            "lake",
-        ),
-        (
-            r#"{"consent":{"categoryPreferences":{"Advertising":"true"}}}"#,
-            "lake",
-        ),
+        (r#"{"consent":{"categoryPreferences":{"Advertising":true}}}"#, "facebook lake"),
+        (r#"{"consent":{"categoryPreferences":{"advertising":true}}}"#, "lake"),
+        (r#"{"consent":{"categoryPreferences":{"Advertising":"true"}}}"#, "lake"),
         (
             r#"{"consent":{"categoryPreferences":{"Advertising":true,"C0099":false}}}"#,
             "facebook lake",
@@ -86,22 +54,13 @@ fn consent_decides() {
             r#"{"consent":{"categoryPreferences":{"Advertising":true,"Analytics":true}}}"#,
             "facebook crm lake",
         ),
-        (
-            r#"{"consentCategories":{"Advertising":true}}"#,
-            "facebook lake",
-        ),
-        (
-            r#"{"consent":{},"consentCategories":{"Advertising":true}}"#,
-            "facebook lake",
-        ),
+        (r#"{"consentCategories":{"Advertising":true}}"#, "facebook lake"),
+        (r#"{"consent":{},"consentCategories":{"Advertising":true}}"#, "facebook lake"),
         (
             r#"{"consentCategories":{"Advertising":true},"consent":{"categoryPreferences":{}}}"#,
             "lake",
         ),
-        (
-            r#"{"c\u006fnsent":{"categoryPreferences":{"Advertising":true}}}"#,
-            "facebook lake",
-        ),
+        (r#"{"c\u006fnsent":{"categoryPreferences":{"Advertising":true}}}"#, "facebook lake"),
     ] {
         let event = format!(r#"{{"type":"track","context":{context}}}"#);
         assert_eq!(reached(&event, &plan), expected, "{context}");
@@ -112,10 +71,7 @@ fn consent_decides() {
 fn missing_consent_is_refused_where_the_plan_says_so() {
     let plan = plan("facebook: Advertising; lake:", false);
     assert_eq!(reached(r#"{"type":"track"}"#, &plan), "lake");
-    assert_eq!(
-        reached(r#"{"context":{"consent":{}},"integrations":{}}"#, &plan),
-        "lake"
-    );
+    assert_eq!(reached(r#"{"context":{"consent":{}},"integrations":{}}"#, &plan), "lake");
 }
 
 #[test]
@@ -140,10 +96,7 @@ fn integrations_take_away_what_consent_allowed() {
 
 #[test]
 fn modes_types_and_preference_events() {
-    let mut plan = plan(
-        "any: Advertising Analytics; typed:; told: Advertising",
-        true,
-    );
+    let mut plan = plan("any: Advertising Analytics; typed:; told: Advertising", true);
     plan.rules[0].mode = Match::Any;
     plan.rules[1].types = vec!["page".to_owned()];
     plan.rules[2].receives_preferences = true;
@@ -152,23 +105,11 @@ fn modes_types_and_preference_events() {
     };
     let analytics = r#""categoryPreferences":{"Analytics":true}"#;
     assert_eq!(reached(&event("page", "", analytics), &plan), "any typed");
-    assert_eq!(
-        reached(&event("track", PREFERENCE_UPDATED, analytics), &plan),
-        "any told"
-    );
-    assert_eq!(
-        reached(&event("page", PREFERENCE_UPDATED, analytics), &plan),
-        "any typed"
-    );
-    assert_eq!(
-        reached(&event("track", PREFERENCE_UPDATED, ""), &plan),
-        "rejected"
-    );
+    assert_eq!(reached(&event("track", PREFERENCE_UPDATED, analytics), &plan), "any told");
+    assert_eq!(reached(&event("page", PREFERENCE_UPDATED, analytics), &plan), "any typed");
+    assert_eq!(reached(&event("track", PREFERENCE_UPDATED, ""), &plan), "rejected");
     let odd = r#""categoryPreferences":{"Analytics":1}"#;
-    assert_eq!(
-        reached(&event("track", PREFERENCE_UPDATED, odd), &plan),
-        "rejected"
-    );
+    assert_eq!(reached(&event("track", PREFERENCE_UPDATED, odd), &plan), "rejected");
 }
 
 #[test]
@@ -201,26 +142,16 @@ fn exactly_the_malformed_lines_of_a_corpus_are_rejected() {
     let well_formed = Corpus::new(5, Profile::well_formed()).lines(5000);
     assert!(well_formed.iter().all(|line| Reading::of(line).is_some()));
 
-    let profile = Profile {
-        malformed_per_mille: 1000,
-        ..Profile::default()
-    };
+    let profile = Profile { malformed_per_mille: 1000, ..Profile::default() };
     for line in Corpus::new(5, profile).lines(2000) {
-        assert!(
-            Reading::of(&line).is_none(),
-            "{}",
-            String::from_utf8_lossy(&line)
-        );
+        assert!(Reading::of(&line).is_none(), "{}", String::from_utf8_lossy(&line));
     }
 }
 
 #[test]
 fn a_corpus_holds_every_state_of_consent() {
     let lines = Corpus::new(6, Profile::well_formed()).lines(5000);
-    let states: Vec<_> = lines
-        .iter()
-        .map(|line| Reading::of(line).unwrap().consent)
-        .collect();
+    let states: Vec<_> = lines.iter().map(|line| Reading::of(line).unwrap().consent).collect();
     let count = |is: fn(&Consent) -> bool| states.iter().filter(|state| is(state)).count();
     assert!(count(|state| matches!(state, Consent::Given(_))) > 4000);
     assert!(count(|state| *state == Consent::NotProvided) > 50);
@@ -229,13 +160,10 @@ fn a_corpus_holds_every_state_of_consent() {
 
 #[test]
 fn counts_follow_from_the_number_of_events_sent() {
-    let lines: Vec<Vec<u8>> = [
-        r#"{"type":"track"}"#,
-        "broken",
-        r#"{"integrations":{"All":false,"b":true}}"#,
-    ]
-    .map(|line| line.as_bytes().to_vec())
-    .to_vec();
+    let lines: Vec<Vec<u8>> =
+        [r#"{"type":"track"}"#, "broken", r#"{"integrations":{"All":false,"b":true}}"#]
+            .map(|line| line.as_bytes().to_vec())
+            .to_vec();
     let table = Expectations::by_consent(&lines, &plan("a: Advertising; b:", true));
     assert_eq!(table.deliveries(7), [3, 5]);
     assert_eq!(table.rejections(7), 2);

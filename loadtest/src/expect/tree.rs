@@ -23,10 +23,7 @@ impl Node {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.members()?
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value)
+        self.members()?.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
     pub(super) fn text(&self) -> Option<&str> {
@@ -50,11 +47,7 @@ impl Node {
         match self {
             Self::Array(items) => 1 + items.iter().map(Node::depth).max().unwrap_or(0),
             Self::Object(members) => {
-                1 + members
-                    .iter()
-                    .map(|(_, value)| value.depth())
-                    .max()
-                    .unwrap_or(0)
+                1 + members.iter().map(|(_, value)| value.depth()).max().unwrap_or(0)
             }
             _ => 0,
         }

@@ -30,24 +30,19 @@ struct Target {
 pub(super) fn run(listen: SocketAddr, outputs: &[Output]) -> io::Result<()> {
     let outputs: Vec<(SocketAddr, String)> =
         outputs.iter().map(target).collect::<Result<_, _>>()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let listener = TcpListener::bind(listen).await?;
-            loop {
-                let (stream, _) = listener.accept().await?;
-                tokio::spawn(serve(stream, outputs.clone()));
-            }
-        })
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let listener = TcpListener::bind(listen).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(serve(stream, outputs.clone()));
+        }
+    })
 }
 
 fn target(output: &Output) -> io::Result<(SocketAddr, String)> {
     match output {
         Output::Http(address, path) => Ok((*address, path.clone())),
-        _ => Err(io::Error::other(format!(
-            "bodies cannot be relayed to {output}"
-        ))),
+        _ => Err(io::Error::other(format!("bodies cannot be relayed to {output}"))),
     }
 }
 
@@ -57,15 +52,10 @@ async fn serve(stream: TcpStream, outputs: Vec<(SocketAddr, String)>) -> io::Res
     for (address, path) in outputs {
         let output = TcpStream::connect(address).await?;
         output.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioIo::new(output))
-            .await
-            .map_err(io::Error::other)?;
+        let (sender, connection) =
+            handshake(TokioIo::new(output)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
-        targets.push(Arc::new(Target {
-            address,
-            path,
-            sender: Mutex::new(sender),
-        }));
+        targets.push(Arc::new(Target { address, path, sender: Mutex::new(sender) }));
     }
     let targets: Arc<[Arc<Target>]> = targets.into();
     let service = service_fn(move |request| relay(request, Arc::clone(&targets)));
@@ -77,12 +67,7 @@ async fn relay(
     request: Request<Incoming>,
     targets: Arc<[Arc<Target>]>,
 ) -> io::Result<Response<Empty<Bytes>>> {
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .map_err(io::Error::other)?
-        .to_bytes();
+    let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     let mut posts = JoinSet::new();
     for target in targets.iter() {
         posts.spawn(post(Arc::clone(target), body.clone()));
@@ -106,10 +91,7 @@ async fn post(target: Arc<Target>, body: Bytes) -> io::Result<bool> {
         .map_err(io::Error::other)?;
     let mut sender = target.sender.lock().await;
     sender.ready().await.map_err(io::Error::other)?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(io::Error::other)?;
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
     let is_delivered = response.status().is_success();
     response.collect().await.map_err(io::Error::other)?;
     Ok(is_delivered)

@@ -31,17 +31,9 @@ struct Followed {
 
 impl Reader {
     pub(super) fn new(paths: Vec<PathBuf>, accounts: Vec<Account>) -> Self {
-        let followed = |(path, account)| Followed {
-            path,
-            file: None,
-            tail: Vec::new(),
-            account,
-        };
+        let followed = |(path, account)| Followed { path, file: None, tail: Vec::new(), account };
         let files = paths.into_iter().zip(accounts).map(followed).collect();
-        Self {
-            files,
-            buffer: vec![0; BUFFER_BYTES],
-        }
+        Self { files, buffer: vec![0; BUFFER_BYTES] }
     }
 
     /// Until it is over, and then once more to the end of every file.
@@ -51,9 +43,7 @@ impl Reader {
             let started = Instant::now();
             let found = self.look()?;
             if last {
-                self.files
-                    .iter()
-                    .for_each(|file| lock(&file.account).close(&file.tail));
+                self.files.iter().for_each(|file| lock(&file.account).close(&file.tail));
                 return Ok(());
             }
             if !found {

@@ -25,24 +25,17 @@ async fn answer(
     request: Request<Incoming>,
     accounts: Vec<Account>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
-    let index = request
-        .uri()
-        .path()
-        .trim_start_matches('/')
-        .parse::<usize>()
-        .ok();
-    let status = match (
-        index.and_then(|index| accounts.get(index)),
-        request.into_body().collect().await,
-    ) {
-        (None, _) => StatusCode::NOT_FOUND,
-        // The sender did not finish: it will send the whole again.
-        (_, Err(_)) => StatusCode::BAD_REQUEST,
-        (Some(account), Ok(body)) => {
-            take(account, &body.to_bytes());
-            StatusCode::OK
-        }
-    };
+    let index = request.uri().path().trim_start_matches('/').parse::<usize>().ok();
+    let status =
+        match (index.and_then(|index| accounts.get(index)), request.into_body().collect().await) {
+            (None, _) => StatusCode::NOT_FOUND,
+            // The sender did not finish: it will send the whole again.
+            (_, Err(_)) => StatusCode::BAD_REQUEST,
+            (Some(account), Ok(body)) => {
+                take(account, &body.to_bytes());
+                StatusCode::OK
+            }
+        };
     let mut response = Response::new(Empty::new());
     *response.status_mut() = status;
     Ok(response)

@@ -101,12 +101,7 @@ pub struct Ledger {
 impl Ledger {
     /// Nothing has arrived.
     pub fn new(destination: usize, register: Arc<Register>) -> Self {
-        Self {
-            destination,
-            register,
-            seen: Vec::new(),
-            tally: Tally::default(),
-        }
+        Self { destination, register, seen: Vec::new(), tally: Tally::default() }
     }
 
     /// So far.
@@ -196,12 +191,7 @@ struct Arrivals {
 
 impl Arrivals {
     fn new(now_ns: u64) -> Self {
-        Self {
-            now_ns,
-            sent_ns: 0,
-            run: 0,
-            total: 0,
-        }
+        Self { now_ns, sent_ns: 0, run: 0, total: 0 }
     }
 
     fn add(&mut self, sent_ns: u64, register: &Register) {
@@ -252,27 +242,17 @@ mod tests {
 
     fn tally_of(bytes: &str, read: usize) -> Tally {
         let (mut ledger, mut tail) = (ledger(), Vec::new());
-        bytes
-            .as_bytes()
-            .chunks(read)
-            .for_each(|bytes| ledger.take(&mut tail, bytes));
+        bytes.as_bytes().chunks(read).for_each(|bytes| ledger.take(&mut tail, bytes));
         ledger.close(&tail);
         ledger.tally()
     }
 
     #[test]
     fn whatever_the_reads_the_same_lines_arrive() {
-        let bytes = format!(
-            "{}\n{}\n",
-            LINES[0],
-            LINES[0].replace("-000000000000-", "-000000000002-")
-        );
+        let bytes =
+            format!("{}\n{}\n", LINES[0], LINES[0].replace("-000000000000-", "-000000000002-"));
         for read in [1, 7, 64, 4096] {
-            let expected = Tally {
-                events: 2,
-                violations: 0,
-                duplicates: 0,
-            };
+            let expected = Tally { events: 2, violations: 0, duplicates: 0 };
             assert_eq!(tally_of(&bytes, read), expected, "reads of {read}");
         }
     }
@@ -286,15 +266,7 @@ mod tests {
             "{}".to_owned(),
         ] {
             let tally = tally_of(&format!("{line}\n"), 4096);
-            assert_eq!(
-                tally,
-                Tally {
-                    events: 0,
-                    violations: 1,
-                    duplicates: 0
-                },
-                "{line}"
-            );
+            assert_eq!(tally, Tally { events: 0, violations: 1, duplicates: 0 }, "{line}");
         }
         assert_eq!(tally_of(LINES[0], 4096).violations, 1, "torn");
     }
@@ -302,13 +274,6 @@ mod tests {
     #[test]
     fn an_event_counts_once() {
         let tally = tally_of(&format!("{0}\n{0}\n", LINES[0]), 4096);
-        assert_eq!(
-            tally,
-            Tally {
-                events: 1,
-                violations: 0,
-                duplicates: 1
-            }
-        );
+        assert_eq!(tally, Tally { events: 1, violations: 0, duplicates: 1 });
     }
 }

@@ -61,10 +61,7 @@ impl Sink {
             connections: Arc::default(),
             is_over: Arc::default(),
             reader: None,
-            runtime: Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()?,
+            runtime: Builder::new_multi_thread().worker_threads(2).enable_all().build()?,
             register,
         };
         sink.outputs = match kind {
@@ -79,9 +76,7 @@ impl Sink {
     fn open_tcp(&self) -> io::Result<Vec<Output>> {
         let buffer_bytes = tcp::buffer_bytes(self.accounts.len());
         let open = |account: &Account| {
-            let listener = self
-                .runtime
-                .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+            let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
             let address = listener.local_addr()?;
             let connections = Arc::clone(&self.connections);
             self.runtime.spawn(tcp::accept(
@@ -96,12 +91,9 @@ impl Sink {
     }
 
     fn open_http(&self) -> io::Result<Vec<Output>> {
-        let listener = self
-            .runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
-        self.runtime
-            .spawn(http::accept(listener, self.accounts.clone()));
+        self.runtime.spawn(http::accept(listener, self.accounts.clone()));
         Ok((0..self.accounts.len())
             .map(|index| Output::Http(address, format!("/{index}")))
             .collect())
@@ -133,18 +125,12 @@ impl Sink {
     pub fn finish(mut self) -> io::Result<Vec<Tally>> {
         self.is_over.store(true, Ordering::Release);
         if let Some(reader) = self.reader.take() {
-            reader
-                .join()
-                .map_err(|_| io::Error::other("the reader of files died"))??;
+            reader.join().map_err(|_| io::Error::other("the reader of files died"))??;
         }
         let give_up = Instant::now() + CLOSE_TIMEOUT;
         while self.connections.load(Ordering::Acquire) > 0 && Instant::now() < give_up {
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(self
-            .accounts
-            .iter()
-            .map(|account| lock(account).tally())
-            .collect())
+        Ok(self.accounts.iter().map(|account| lock(account).tally()).collect())
     }
 }

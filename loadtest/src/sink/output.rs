@@ -51,10 +51,7 @@ impl FromStr for Output {
             Some(("tcp", rest)) => Ok(Self::Tcp(address(rest)?)),
             Some(("http", rest)) => {
                 let path_at = rest.find('/').unwrap_or(rest.len());
-                Ok(Self::Http(
-                    address(&rest[..path_at])?,
-                    rest[path_at..].to_owned(),
-                ))
+                Ok(Self::Http(address(&rest[..path_at])?, rest[path_at..].to_owned()))
             }
             Some(("file", rest)) => Ok(Self::File(rest.into())),
             None if text == "blackhole" => Ok(Self::Blackhole),
@@ -69,12 +66,7 @@ mod tests {
 
     #[test]
     fn an_output_survives_the_command_line() {
-        for text in [
-            "tcp:127.0.0.1:9",
-            "http:127.0.0.1:9/3",
-            "file:/a/b:c",
-            "blackhole",
-        ] {
+        for text in ["tcp:127.0.0.1:9", "http:127.0.0.1:9/3", "file:/a/b:c", "blackhole"] {
             assert_eq!(text.parse::<Output>().unwrap().to_string(), text);
         }
         assert!("udp:127.0.0.1:9".parse::<Output>().is_err());
