@@ -56,7 +56,7 @@ pub struct Demand {
     pub events: u64,
     /// Events a second; as fast as the other side takes them without.
     pub rate: Option<u64>,
-    /// When to give up if the other side stops reading.
+    /// When to stop, whatever was sent by then; also if the other side no longer reads.
     pub give_up: Instant,
 }
 
@@ -123,7 +123,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Fills `chunk` with whole lines and says which events they are; `None` when all were given
-    /// out. Waits for its turn when the demand has a rate.
+    /// out or time is up. Waits for its turn when the demand has a rate.
     pub fn fill(&self, chunk: &mut Vec<u8>) -> Option<Range<u64>> {
         loop {
             let mut next = self
@@ -131,7 +131,7 @@ impl<'a> Feed<'a> {
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
             let end = self.first + self.demand.events;
-            if *next >= end {
+            if *next >= end || self.is_over() {
                 return None;
             }
             let due = self.due().min(end);
