@@ -39,6 +39,8 @@ pub struct DeadReport {
     pub seconds: u64,
     pub events: u64,
     pub events_per_second: f64,
+    /// With every destination alive; only where the dead one must not slow the others.
+    pub healthy_events_per_second: Option<f64>,
     /// Of the dead destination.
     pub overflow: u64,
     /// Of the dead destination, at the end.
@@ -62,6 +64,18 @@ pub fn run(
     scratch: &Path,
 ) -> io::Result<DeadReport> {
     let (plan, expectations) = bench.plan(destinations);
+    let daemon = DaemonOptions {
+        when_full: Some(when_full),
+        ..daemon.clone()
+    };
+    let mut findings = Findings::default();
+    let mut healthy_events_per_second = None;
+    if when_full == WhenFull::DropNewest {
+        let (measured, found) =
+            bench.daemon_round(scenario, &daemon, &plan, &expectations, scratch)?;
+        healthy_events_per_second = Some(measured.events_per_second);
+        findings.merge(found);
+    }
     let directory = tempfile::tempdir_in(scratch)?;
     let sink = bench.sink(scenario.output(), &expectations, directory.path())?;
     let dead = busiest(&expectations.deliveries(bench.load().templates.len() as u64));
@@ -119,6 +133,7 @@ pub fn run(
         seconds,
         events: sent.events,
         events_per_second: sent.events as f64 / sending_seconds,
+        healthy_events_per_second,
         overflow: account.overflow,
         pending: account.pending,
         rss_mib,

@@ -141,15 +141,16 @@ struct Relay {
 }
 
 impl LoadArgs {
-    fn bench(&self) -> Bench {
-        Bench::new(&Amount {
+    fn bench(&self) -> io::Result<Bench> {
+        Ok(Bench::new(Amount {
             seed: self.seed,
             templates: self.lines as usize,
             events: self.events,
             rate: self.rate,
             paced_seconds: self.paced_seconds,
             rounds: self.rounds,
-        })
+            relay: std::env::current_exe()?,
+        }))
     }
 
     fn write_json(&self, outcome: &impl Serialize) -> io::Result<()> {
@@ -198,7 +199,7 @@ fn main() -> ExitCode {
 type Outcome = Result<bool, Box<dyn Error>>;
 
 fn compare(load: &LoadArgs, daemon: &DaemonArgs, cases: &[(Scenario, usize)]) -> Outcome {
-    let (bench, options) = (load.bench(), daemon.options());
+    let (bench, options) = (load.bench()?, daemon.options());
     let options = (!daemon.relay_only).then_some(&options);
     let mut comparisons: Vec<Comparison> = Vec::new();
     for (scenario, destinations) in cases {
@@ -228,7 +229,7 @@ fn run_all(mut all: All) -> Outcome {
 }
 
 fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
-    let bench = run.load.bench();
+    let bench = run.load.bench()?;
     let report = dead::run(
         &bench,
         run.scenario,

@@ -97,9 +97,14 @@ pub fn findings(what: &str, findings: &Findings) -> String {
 /// A dead destination's run in a few lines.
 pub fn dead(report: &DeadReport) -> String {
     let highest = report.rss_mib.iter().copied().fold(0.0, f64::max);
+    let healthy = report
+        .healthy_events_per_second
+        .map_or(String::new(), |healthy| {
+            format!("; {healthy:.0} events/s with all alive")
+        });
     format!(
-        "{} dead, {}: {} events in {} s ({:.0} events/s), {} overflowed, {} pending, \
-         RSS at most {highest:.1} MiB, growth {:.1} MiB",
+        "{} dead, {}: {} events in {} s ({:.0} events/s{healthy})\n\
+         {} overflowed, {} pending, RSS at most {highest:.1} MiB, growth {:.1} MiB",
         report.dead,
         report.when_full,
         report.events,

@@ -256,7 +256,10 @@ fn send_http(feed: &Feed<'_>, address: SocketAddr) -> io::Result<Sent> {
     let mut sent = Sent::default();
     while let Some(range) = feed.fill(&mut chunk) {
         loop {
-            let answer = connection.post(&chunk)?;
+            let answer = match connection.post(&chunk) {
+                Err(error) if is_timeout(&error) && feed.is_over() => return Ok(sent),
+                answer => answer?,
+            };
             match answer.status {
                 200 => {
                     sent = sent.plus(Sent {

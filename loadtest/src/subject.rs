@@ -91,13 +91,18 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Starts this executable as a relay.
+    /// Starts `binary relay`.
     ///
     /// # Errors
     /// When it cannot be started or does not listen in time; with what it said.
-    pub fn relay(input: Input, outputs: &[Output], directory: &Path) -> io::Result<Self> {
+    pub fn relay(
+        binary: &Path,
+        input: Input,
+        outputs: &[Output],
+        directory: &Path,
+    ) -> io::Result<Self> {
         let [address] = free_addresses()?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(binary);
         let input_name = if input == Input::Tcp { "tcp" } else { "http" };
         command.args([
             "relay",
