@@ -115,6 +115,9 @@ struct DaemonArgs {
     /// Every destination's `buffer`.
     #[arg(long)]
     buffer: Option<String>,
+    /// Every destination's `batch.max_wait`; latency cannot be lower by much.
+    #[arg(long, default_value = "20ms")]
+    max_wait: String,
 }
 
 #[derive(Debug, Args)]
@@ -162,14 +165,26 @@ impl LoadArgs {
 }
 
 impl DaemonArgs {
-    fn options(&self) -> DaemonOptions {
-        DaemonOptions {
+    /// `None` when only the relay is to be measured.
+    fn options(&self) -> io::Result<Option<DaemonOptions>> {
+        if self.relay_only {
+            return Ok(None);
+        }
+        if !self.daemon.exists() {
+            let missing = format!(
+                "{} is not there: `cargo build --release` makes it, `--daemon` names another",
+                self.daemon.display()
+            );
+            return Err(io::Error::other(missing));
+        }
+        Ok(Some(DaemonOptions {
             binary: self.daemon.clone(),
             workers: self.workers,
             memory_max: self.memory_max.clone(),
             buffer: self.buffer.clone(),
+            max_wait: Some(self.max_wait.clone()),
             when_full: None,
-        }
+        }))
     }
 }
 
@@ -199,11 +214,11 @@ fn main() -> ExitCode {
 type Outcome = Result<bool, Box<dyn Error>>;
 
 fn compare(load: &LoadArgs, daemon: &DaemonArgs, cases: &[(Scenario, usize)]) -> Outcome {
-    let (bench, options) = (load.bench()?, daemon.options());
-    let options = (!daemon.relay_only).then_some(&options);
+    let (options, bench) = (daemon.options()?, load.bench()?);
     let mut comparisons: Vec<Comparison> = Vec::new();
     for (scenario, destinations) in cases {
-        let comparison = bench.compare(*scenario, *destinations, options, &load.scratch)?;
+        let comparison =
+            bench.compare(*scenario, *destinations, options.as_ref(), &load.scratch)?;
         let what = format!("{scenario:?}, {destinations} destinations");
         eprintln!("{}", report::findings(&what, &comparison.findings));
         comparisons.push(comparison);
@@ -229,13 +244,17 @@ fn run_all(mut all: All) -> Outcome {
 }
 
 fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
+    let options = run
+        .daemon
+        .options()?
+        .ok_or("a relay has no dead destinations")?;
     let bench = run.load.bench()?;
     let report = dead::run(
         &bench,
         run.scenario,
         run.destinations,
         when_full,
-        &run.daemon.options(),
+        &options,
         run.dead_seconds,
         &run.load.scratch,
     )?;

@@ -79,13 +79,12 @@ pub fn findings(what: &str, findings: &Findings) -> String {
         breaches,
         examples,
     } = findings;
+    let counts = match breaches.len() {
+        0 => "the counts agree".to_owned(),
+        count => format!("{count} BREACHES"),
+    };
     let mut text = format!(
-        "{what}: {violations} violations, {missing} missing, {duplicates} duplicates, {}",
-        if breaches.is_empty() {
-            "the counts agree"
-        } else {
-            "THE COUNTS DISAGREE"
-        },
+        "{what}: {violations} violations, {missing} missing, {duplicates} duplicates, {counts}"
     );
     for complaint in breaches.iter().take(10).chain(examples) {
         text.push_str("\n  ");

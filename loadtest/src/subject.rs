@@ -41,6 +41,8 @@ pub struct DaemonOptions {
     pub memory_max: Option<String>,
     /// Bound of one destination's.
     pub buffer: Option<String>,
+    /// The longest that an event waits for its batch.
+    pub max_wait: Option<String>,
     /// Of every destination.
     pub when_full: Option<WhenFull>,
 }
@@ -75,7 +77,7 @@ impl Subject {
             workers: options.workers,
             memory_max: options.memory_max.clone(),
             buffer: options.buffer.clone(),
-            max_wait: Some("20ms".to_owned()),
+            max_wait: options.max_wait.clone(),
             when_full: options.when_full,
         };
         fs::create_dir_all(&settings.data_dir)?;
