@@ -9,11 +9,18 @@ pub mod plan;
 
 pub mod config;
 pub mod relay;
+pub mod subject;
+
 pub mod send;
 pub mod sink;
 
 pub mod law;
 pub mod measure;
+pub mod round;
+
+pub mod dead;
+pub mod report;
+pub mod scenario;
 
 pub mod clock;
 pub mod http_client;

@@ -53,7 +53,7 @@ pub struct Demand {
     pub events: u64,
     /// Events a second; as fast as the other side takes them without.
     pub rate: Option<u64>,
-    /// When to give up if the other side stops reading.
+    /// When to stop, whatever was sent by then; also if the other side no longer reads.
     pub give_up: Instant,
 }
 
@@ -113,12 +113,12 @@ impl<'a> Feed<'a> {
     }
 
     /// Fills `chunk` with whole lines and says which events they are; `None` when all were given
-    /// out. Waits for its turn when the demand has a rate.
+    /// out or time is up. Waits for its turn when the demand has a rate.
     pub fn fill(&self, chunk: &mut Vec<u8>) -> Option<Range<u64>> {
         loop {
             let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let end = self.first + self.demand.events;
-            if *next >= end {
+            if *next >= end || self.is_over() {
                 return None;
             }
             let due = self.due().min(end);
@@ -231,7 +231,10 @@ fn send_http(feed: &Feed<'_>, address: SocketAddr) -> io::Result<Sent> {
     let mut sent = Sent::default();
     while let Some(range) = feed.fill(&mut chunk) {
         loop {
-            let answer = connection.post(&chunk)?;
+            let answer = match connection.post(&chunk) {
+                Err(error) if is_timeout(&error) && feed.is_over() => return Ok(sent),
+                answer => answer?,
+            };
             match answer.status {
                 200 => {
                     sent = sent.plus(Sent {

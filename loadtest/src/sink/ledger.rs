@@ -82,7 +82,7 @@ impl Register {
     fn note_violation(&self, what: &str, destination: usize, line: &[u8]) {
         let mut examples = lock(&self.examples);
         if examples.len() < EXAMPLES_MAX {
-            let line = String::from_utf8_lossy(line);
+            let line = String::from_utf8_lossy(line.trim_ascii_end());
             examples.push(format!("destination {destination}: {what}: {line}"));
         }
     }

@@ -114,7 +114,7 @@ impl Sink {
     }
 
     /// Counts and latencies over all destinations.
-    pub fn register(&self) -> &Register {
+    pub fn register(&self) -> &Arc<Register> {
         &self.register
     }
 
