@@ -27,7 +27,12 @@ pub struct Frame {
 impl Frame {
     /// A frame of `lines`; the last may lack its line end.
     #[must_use]
-    pub fn new(mut lines: Vec<u8>, source: SourceId, received_at: Instant, room: Arc<Room>) -> Self {
+    pub fn new(
+        mut lines: Vec<u8>,
+        source: SourceId,
+        received_at: Instant,
+        room: Arc<Room>,
+    ) -> Self {
         lines.resize(lines.len() + PADDING, 0);
         Self {
             bytes: lines,
