@@ -63,14 +63,8 @@ fn unit() -> String {
 /// tests do not install the daemon.
 fn installed(unit: &str) -> (TempDir, PathBuf) {
     let daemon = "/usr/bin/consentd";
-    assert!(
-        unit.contains(&format!("ExecStart={daemon} run --config ")),
-        "{unit}"
-    );
-    assert!(
-        unit.contains(&format!("ExecReload={daemon} reload --config ")),
-        "{unit}"
-    );
+    assert!(unit.contains(&format!("ExecStart={daemon} run --config ")), "{unit}");
+    assert!(unit.contains(&format!("ExecReload={daemon} reload --config ")), "{unit}");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("consentd.service");
     fs::write(&path, unit.replace(daemon, env!("CARGO_BIN_EXE_consentd"))).expect("a unit file");
@@ -87,20 +81,11 @@ fn verify(unit: &str) -> String {
 
 fn security(unit: &Path) -> Output {
     let mut command = tools::systemd_analyze();
-    run(command
-        .args([
-            "security",
-            "--no-pager",
-            "--offline=true",
-            EXPOSURE_MAX_TENTHS,
-        ])
-        .arg(unit))
+    run(command.args(["security", "--no-pager", "--offline=true", EXPOSURE_MAX_TENTHS]).arg(unit))
 }
 
 fn run(command: &mut Command) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -27,10 +27,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// The outcome.
 #[derive(Debug, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the names say it, and they are the keys of the JSON"
-)]
+#[expect(missing_docs, reason = "the names say it, and they are the keys of the JSON")]
 pub struct DeadReport {
     pub scenario: Scenario,
     pub destinations: usize,
@@ -64,10 +61,7 @@ pub fn run(
     scratch: &Path,
 ) -> io::Result<DeadReport> {
     let (plan, expectations) = bench.plan(destinations);
-    let daemon = DaemonOptions {
-        when_full: Some(when_full),
-        ..daemon.clone()
-    };
+    let daemon = DaemonOptions { when_full: Some(when_full), ..daemon.clone() };
     let mut findings = Findings::default();
     let mut healthy_events_per_second = None;
     if when_full == WhenFull::DropNewest {
@@ -81,10 +75,7 @@ pub fn run(
     let dead = busiest(&expectations.deliveries(bench.load().templates.len() as u64));
     let mut outputs = sink.outputs().to_vec();
     outputs[dead] = unreachable_output(scenario.output());
-    let daemon = DaemonOptions {
-        when_full: Some(when_full),
-        ..daemon.clone()
-    };
+    let daemon = DaemonOptions { when_full: Some(when_full), ..daemon.clone() };
     let subject = Subject::daemon(&daemon, &plan, &outputs, scenario.input(), directory.path())?;
 
     let started = Instant::now();
@@ -101,25 +92,14 @@ pub fn run(
         wait_for_arrival(sink.register(), due.iter().sum());
     }
     let counts = at_rest(&subject)?;
-    let mut findings = Findings {
-        breaches: counts.breaches(),
-        ..Findings::default()
-    };
-    let account = counts
-        .destinations
-        .get(&plan.rules[dead].name)
-        .copied()
-        .unwrap_or_default();
+    let mut findings = Findings { breaches: counts.breaches(), ..Findings::default() };
+    let account = counts.destinations.get(&plan.rules[dead].name).copied().unwrap_or_default();
     if when_full == WhenFull::DropNewest && account.overflow == 0 {
-        findings
-            .breaches
-            .push("nothing overflowed, so the bound was not tested".to_owned());
+        findings.breaches.push("nothing overflowed, so the bound was not tested".to_owned());
     }
     let rss_growth_mib = growth(&rss_mib);
     if rss_growth_mib > GROWTH_MAX_MIB {
-        findings
-            .breaches
-            .push(format!("memory grew by {rss_growth_mib:.1} MiB"));
+        findings.breaches.push(format!("memory grew by {rss_growth_mib:.1} MiB"));
     }
     // It may have to leave events behind, and then says so in its exit status.
     subject.stop()?;
@@ -143,9 +123,7 @@ pub fn run(
 }
 
 fn busiest(due: &[u64]) -> usize {
-    (0..due.len())
-        .max_by_key(|destination| due[*destination])
-        .unwrap_or(0)
+    (0..due.len()).max_by_key(|destination| due[*destination]).unwrap_or(0)
 }
 
 /// Port 1 is reserved, so nobody who was given a free port listens there.
@@ -163,20 +141,14 @@ fn send_and_sample(
     give_up: Instant,
 ) -> io::Result<(Sent, Vec<f64>)> {
     let load = bench.load();
-    let demand = Demand {
-        events: u64::MAX,
-        rate: None,
-        give_up,
-    };
+    let demand = Demand { events: u64::MAX, rate: None, give_up };
     let feed = Feed::new(&load.templates, load.clock, 0, demand);
     let (meter, is_over) = (subject.meter(), AtomicBool::new(false));
     thread::scope(|scope| {
         let sampler = scope.spawn(|| sample(meter, &is_over));
         let sent = send(&feed, subject.entry());
         is_over.store(true, Ordering::Release);
-        let rss_mib = sampler
-            .join()
-            .map_err(|_| io::Error::other("the sampler died"))??;
+        let rss_mib = sampler.join().map_err(|_| io::Error::other("the sampler died"))??;
         Ok((sent?, rss_mib))
     })
 }

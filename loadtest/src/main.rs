@@ -196,9 +196,9 @@ fn main() -> ExitCode {
         },
         Command::All(all) => run_all(all),
         Command::Corpus(lines) => print_corpus(&lines),
-        Command::Relay(relay) => relay::run(relay.input, relay.listen, &relay.outputs)
-            .map(|()| true)
-            .map_err(Into::into),
+        Command::Relay(relay) => {
+            relay::run(relay.input, relay.listen, &relay.outputs).map(|()| true).map_err(Into::into)
+        }
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -225,9 +225,7 @@ fn compare(load: &LoadArgs, daemon: &DaemonArgs, cases: &[(Scenario, usize)]) ->
     }
     println!("{}", report::table(&comparisons));
     load.write_json(&comparisons)?;
-    Ok(comparisons
-        .iter()
-        .all(|comparison| comparison.findings.is_clean()))
+    Ok(comparisons.iter().all(|comparison| comparison.findings.is_clean()))
 }
 
 fn run_all(mut all: All) -> Outcome {
@@ -244,10 +242,7 @@ fn run_all(mut all: All) -> Outcome {
 }
 
 fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
-    let options = run
-        .daemon
-        .options()?
-        .ok_or("a relay has no dead destinations")?;
+    let options = run.daemon.options()?.ok_or("a relay has no dead destinations")?;
     let bench = run.load.bench()?;
     let report = dead::run(
         &bench,

@@ -52,17 +52,13 @@ fn row(comparison: &Comparison, name: &str, measured: &Measured) -> Vec<Cell> {
         Cell::new(name),
         Cell::new(format!("{:.whole$}", measured.events_per_second)),
         Cell::new(format!("{:.whole$}", measured.mb_per_second)),
-        Cell::new(format!(
-            "{:.fine$}",
-            measured.cpu_seconds_per_million_events
-        )),
+        Cell::new(format!("{:.fine$}", measured.cpu_seconds_per_million_events)),
         Cell::new(format!("{:.whole$}", measured.events_per_cpu_second)),
         Cell::new(format!("{:.fine$}", measured.rss_peak_mib)),
     ];
     let latency = measured.latency_ms;
-    let quantiles = latency.map_or([None; 3], |latency| {
-        [Some(latency.p50), Some(latency.p99), Some(latency.p999)]
-    });
+    let quantiles = latency
+        .map_or([None; 3], |latency| [Some(latency.p50), Some(latency.p99), Some(latency.p999)]);
     cells.extend(quantiles.map(|quantile| match quantile {
         Some(quantile) => Cell::new(format!("{quantile:.fine$}")),
         None => Cell::new("-"),
@@ -72,13 +68,7 @@ fn row(comparison: &Comparison, name: &str, measured: &Measured) -> Vec<Cell> {
 
 /// What was found wrong, or that nothing was.
 pub fn findings(what: &str, findings: &Findings) -> String {
-    let Findings {
-        violations,
-        missing,
-        duplicates,
-        breaches,
-        examples,
-    } = findings;
+    let Findings { violations, missing, duplicates, breaches, examples } = findings;
     let counts = match breaches.len() {
         0 => "the counts agree".to_owned(),
         count => format!("{count} BREACHES"),
@@ -98,9 +88,7 @@ pub fn dead(report: &DeadReport) -> String {
     let highest = report.rss_mib.iter().copied().fold(0.0, f64::max);
     let healthy = report
         .healthy_events_per_second
-        .map_or(String::new(), |healthy| {
-            format!("; {healthy:.0} events/s with all alive")
-        });
+        .map_or(String::new(), |healthy| format!("; {healthy:.0} events/s with all alive"));
     format!(
         "{} dead, {}: {} events in {} s ({:.0} events/s{healthy})\n\
          {} overflowed, {} pending, RSS at most {highest:.1} MiB, growth {:.1} MiB",

@@ -61,11 +61,7 @@ impl Measured {
     /// Combines several, every figure by itself: into their median, for instance, or their ratio.
     pub fn combine(of: &[&Self], figures: impl Fn(&[f64]) -> f64) -> Self {
         let each = |figure: &dyn Fn(&Self) -> f64| {
-            figures(
-                &of.iter()
-                    .map(|measured| figure(measured))
-                    .collect::<Vec<_>>(),
-            )
+            figures(&of.iter().map(|measured| figure(measured)).collect::<Vec<_>>())
         };
         let latencies: Option<Vec<Latency>> = of.iter().map(|one| one.latency_ms).collect();
         let latency = |quantile: fn(&Latency) -> f64, all: &[Latency]| {
@@ -140,10 +136,7 @@ impl Findings {
     pub fn add_arrivals(&mut self, tallies: &[Tally], due: &[u64], register: &Register) {
         self.violations += tallies.iter().map(|tally| tally.violations).sum::<u64>();
         self.duplicates += tallies.iter().map(|tally| tally.duplicates).sum::<u64>();
-        let missing = tallies
-            .iter()
-            .zip(due)
-            .map(|(tally, due)| due.saturating_sub(tally.events));
+        let missing = tallies.iter().zip(due).map(|(tally, due)| due.saturating_sub(tally.events));
         self.missing += missing.sum::<u64>();
         self.examples.extend(register.examples());
     }
@@ -170,14 +163,7 @@ impl<'a> Round<'a> {
         sink: Sink,
         is_blind: bool,
     ) -> Self {
-        Self {
-            load,
-            expectations,
-            subject,
-            sink,
-            is_blind,
-            sent: Sent::default(),
-        }
+        Self { load, expectations, subject, sink, is_blind, sent: Sent::default() }
     }
 
     /// Runs it from warm-up to end. `plan` is the daemon's; a relay has none.
@@ -213,17 +199,8 @@ impl<'a> Round<'a> {
 
     /// Sends and waits until everything has arrived, or nothing does any more.
     fn phase(&mut self, events: u64, rate: Option<u64>) -> io::Result<Sent> {
-        let demand = Demand {
-            events,
-            rate,
-            give_up: Instant::now() + PHASE_TIMEOUT,
-        };
-        let feed = Feed::new(
-            &self.load.templates,
-            self.load.clock,
-            self.sent.events,
-            demand,
-        );
+        let demand = Demand { events, rate, give_up: Instant::now() + PHASE_TIMEOUT };
+        let feed = Feed::new(&self.load.templates, self.load.clock, self.sent.events, demand);
         let sent = send(&feed, self.subject.entry())?;
         self.sent = self.sent.plus(sent);
         if self.is_blind {
@@ -255,15 +232,11 @@ impl<'a> Round<'a> {
         let counts = self.wait_for_rest()?;
         if let (Some(counts), Some(plan)) = (&counts, plan) {
             findings.breaches = counts.breaches();
-            findings
-                .breaches
-                .extend(contradictions(counts, plan, self.expectations, &self.sent));
+            findings.breaches.extend(contradictions(counts, plan, self.expectations, &self.sent));
         }
         let ended_well = self.subject.stop()?;
         if plan.is_some() && !ended_well {
-            findings
-                .breaches
-                .push("the daemon did not end well".to_owned());
+            findings.breaches.push("the daemon did not end well".to_owned());
         }
         let due = match self.is_blind {
             true => Vec::new(),
@@ -300,23 +273,11 @@ fn contradictions(
         ("rejected".to_owned(), counts.rejected, rejected),
     ];
     if let Some(accepted) = sent.accepted {
-        pairs.push((
-            "accepted in answers".to_owned(),
-            accepted,
-            sent.events - rejected,
-        ));
+        pairs.push(("accepted in answers".to_owned(), accepted, sent.events - rejected));
     }
     for (rule, due) in plan.rules.iter().zip(expectations.deliveries(sent.events)) {
-        let account = counts
-            .destinations
-            .get(&rule.name)
-            .copied()
-            .unwrap_or_default();
-        pairs.push((
-            format!("delivered to {}", rule.name),
-            account.delivered,
-            due,
-        ));
+        let account = counts.destinations.get(&rule.name).copied().unwrap_or_default();
+        pairs.push((format!("delivered to {}", rule.name), account.delivered, due));
     }
     let contradicts = |(what, count, due): (String, u64, u64)| {
         (count != due).then(|| format!("{what}: {count} counted, {due} follow from what was sent"))

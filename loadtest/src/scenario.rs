@@ -36,12 +36,8 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::TcpToTcp,
-        Self::TcpToFile,
-        Self::HttpToHttp,
-        Self::TcpToBlackhole,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::TcpToTcp, Self::TcpToFile, Self::HttpToHttp, Self::TcpToBlackhole];
 
     /// How events come in.
     pub fn input(self) -> Input {
@@ -92,10 +88,7 @@ pub struct Bench {
 
 /// The outcome of one scenario with one number of destinations.
 #[derive(Debug, Clone, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the names say it, and they are the keys of the JSON"
-)]
+#[expect(missing_docs, reason = "the names say it, and they are the keys of the JSON")]
 pub struct Comparison {
     pub scenario: Scenario,
     pub destinations: usize,
@@ -124,12 +117,7 @@ impl Bench {
             rate: amount.rate,
             paced_events: amount.rate * amount.paced_seconds,
         };
-        Self {
-            lines,
-            load,
-            rounds: amount.rounds.max(1),
-            relay: amount.relay,
-        }
+        Self { lines, load, rounds: amount.rounds.max(1), relay: amount.relay }
     }
 
     /// The corpus, as sent.
@@ -213,12 +201,8 @@ impl Bench {
         let directory = tempfile::tempdir_in(scratch)?;
         let everywhere = Arc::new(Expectations::everywhere(self.load.templates.len(), FAN_OUT));
         let sink = self.sink(scenario.output(), &everywhere, directory.path())?;
-        let subject = Subject::relay(
-            &self.relay,
-            scenario.input(),
-            sink.outputs(),
-            directory.path(),
-        )?;
+        let subject =
+            Subject::relay(&self.relay, scenario.input(), sink.outputs(), directory.path())?;
         let is_blind = scenario.output() == OutputKind::Blackhole;
         Round::new(&self.load, &everywhere, subject, sink, is_blind).run(None)
     }

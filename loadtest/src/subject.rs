@@ -106,13 +106,7 @@ impl Subject {
         let [address] = free_addresses()?;
         let mut command = Command::new(binary);
         let input_name = if input == Input::Tcp { "tcp" } else { "http" };
-        command.args([
-            "relay",
-            "--input",
-            input_name,
-            "--listen",
-            &address.to_string(),
-        ]);
+        command.args(["relay", "--input", input_name, "--listen", &address.to_string()]);
         for output in outputs {
             command.args(["--output", &output.to_string()]);
         }
@@ -129,10 +123,7 @@ impl Subject {
         directory: &Path,
     ) -> io::Result<Self> {
         let log = directory.join(LOG);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let program = command.get_program().to_owned();
         let child = command
             .spawn()
@@ -141,12 +132,7 @@ impl Subject {
             Input::Tcp => Entry::Tcp(address),
             Input::Http => Entry::Http(address, HTTP_CONNECTIONS),
         };
-        Ok(Self {
-            child,
-            admin,
-            entry,
-            log,
-        })
+        Ok(Self { child, admin, entry, log })
     }
 
     fn wait_until(&mut self, what: &str, is_so: impl Fn() -> bool) -> io::Result<()> {
@@ -155,9 +141,7 @@ impl Subject {
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > give_up {
                 let said = fs::read_to_string(&self.log).unwrap_or_default();
-                return Err(io::Error::other(format!(
-                    "not {what}, {ended:?}; it said:\n{said}"
-                )));
+                return Err(io::Error::other(format!("not {what}, {ended:?}; it said:\n{said}")));
             }
             thread::sleep(Duration::from_millis(20));
         }

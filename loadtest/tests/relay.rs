@@ -30,15 +30,11 @@ fn relay(
     expectations: &Arc<Expectations>,
 ) -> (Measured, Findings) {
     let scratch = tempfile::tempdir().unwrap();
-    let sink = bench
-        .sink(scenario.output(), expectations, scratch.path())
-        .unwrap();
+    let sink = bench.sink(scenario.output(), expectations, scratch.path()).unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_loadtest"));
     let subject = Subject::relay(binary, scenario.input(), sink.outputs(), scratch.path()).unwrap();
     let is_blind = scenario.output() == OutputKind::Blackhole;
-    Round::new(bench.load(), expectations, subject, sink, is_blind)
-        .run(None)
-        .unwrap()
+    Round::new(bench.load(), expectations, subject, sink, is_blind).run(None).unwrap()
 }
 
 #[test]
@@ -47,20 +43,10 @@ fn a_relay_delivers_everything_everywhere() {
     let everywhere = Arc::new(Expectations::everywhere(1000, 3));
     for scenario in Scenario::ALL {
         let (measured, findings) = relay(&bench, scenario, &everywhere);
-        assert!(
-            findings.is_clean() && findings.duplicates == 0,
-            "{scenario:?}: {findings:?}"
-        );
-        assert!(
-            measured.cpu_seconds_per_million_events > 0.0,
-            "{scenario:?}"
-        );
+        assert!(findings.is_clean() && findings.duplicates == 0, "{scenario:?}: {findings:?}");
+        assert!(measured.cpu_seconds_per_million_events > 0.0, "{scenario:?}");
         let arrives_somewhere = scenario.output() != OutputKind::Blackhole;
-        assert_eq!(
-            measured.latency_ms.is_some(),
-            arrives_somewhere,
-            "{scenario:?}"
-        );
+        assert_eq!(measured.latency_ms.is_some(), arrives_somewhere, "{scenario:?}");
     }
 }
 
@@ -73,12 +59,7 @@ fn a_relay_violates_consent_and_the_sink_counts_every_line_of_it() {
     let allowed: u64 = expectations.deliveries(sent).iter().sum();
     assert_eq!(findings.violations, 8 * sent - allowed);
     assert_eq!(findings.missing, 0);
-    assert!(
-        findings
-            .examples
-            .iter()
-            .all(|example| example.contains("not allowed"))
-    );
+    assert!(findings.examples.iter().all(|example| example.contains("not allowed")));
 }
 
 #[test]

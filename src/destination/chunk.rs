@@ -91,6 +91,8 @@ pub struct Lane {
     exclusions: Vec<(DestinationId, Range<u32>)>,
     /// Whether the last chunk was a large one: the next one is likely to be, too.
     large: bool,
+    /// Where large buffers come from and go to.
+    buffers: Option<Buffers>,
 }
 
 /// A finished chunk and what each member may have of it.
@@ -103,18 +105,26 @@ pub struct Sealed {
 }
 
 impl Lane {
+    /// A lane whose large buffers come from `buffers` and go back there.
+    #[must_use]
+    pub fn recycling(buffers: &Buffers) -> Self {
+        Self { buffers: Some(buffers.clone()), ..Self::default() }
+    }
+
     /// Appends the permitted line; `source` and `received_at` are those of its frame.
     #[inline]
     pub fn append(
         &mut self,
         permit: Permit<'_>,
         table: &RoutingTable,
-        buffers: &Buffers,
         source: SourceId,
         received_at: Instant,
     ) {
         let line = permit.line();
-        if self.bytes.capacity() == 0 && self.large {
+        if self.bytes.capacity() == 0
+            && self.large
+            && let Some(buffers) = &self.buffers
+        {
             self.bytes = buffers.take();
         }
         let start = self.bytes.len() as u32;
@@ -166,19 +176,22 @@ impl Lane {
 
     /// Takes what was written, as a chunk of lines that the table of `table_version` permitted.
     #[must_use]
-    pub fn seal(&mut self, table_version: u64, buffers: &Buffers) -> Sealed {
+    pub fn seal(&mut self, table_version: u64) -> Sealed {
         let mut bytes = std::mem::take(&mut self.bytes);
         self.large = bytes.len() >= CHUNK_BYTES / 2;
         if !self.large && bytes.capacity() > bytes.len() * 2 {
             // A small chunk must not pin a large buffer.
             let small = bytes.as_slice().to_vec();
-            buffers.give_back(std::mem::replace(&mut bytes, small));
+            let spare = std::mem::replace(&mut bytes, small);
+            if let Some(buffers) = &self.buffers {
+                buffers.give_back(spare);
+            }
         }
         let runs = std::mem::take(&mut self.runs);
         let mut exclusions = std::mem::take(&mut self.exclusions);
         // Stable: the lines of one member stay in order.
         exclusions.sort_by_key(|(member, _)| *member);
-        let chunk = Arc::new(Chunk { bytes, runs, table_version, buffers: Some(buffers.clone()) });
+        let chunk = Arc::new(Chunk { bytes, runs, table_version, buffers: self.buffers.clone() });
         Sealed { chunk, events: std::mem::take(&mut self.events), exclusions }
     }
 }

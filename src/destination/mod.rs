@@ -11,5 +11,29 @@
 mod chunk;
 mod queue;
 
+mod batch;
+mod batcher;
+mod rejudge;
+
+mod attempt;
+mod deliver;
+mod health;
+mod retry;
+
+mod body;
+mod compress;
+mod file;
+mod http;
+mod sink;
+mod stdout;
+mod tcp;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, Piece};
 pub use chunk::{CHUNK_CAPACITY, Chunk, Lane, Run};
+pub use deliver::Running;
 pub use queue::{Closed, Outlet, OutletId, Parcel, Refused};
+pub use retry::{Outcome, classify, parse_retry_after};
+pub use sink::{HttpSpec, Sink, SinkError, SinkSpec};

@@ -1,7 +1,10 @@
 //! The counters of one source and of one destination.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::Buckets;
 use crate::consent::Refusal;
 use crate::parse::RejectReason;
 
@@ -108,11 +111,12 @@ pub struct DestinationCounters {
     pub delivered_bytes: AtomicU64,
     /// Events that were handed over and neither delivered nor dropped yet.
     pub pending: AtomicI64,
-    /// When the oldest pending event was received, in milliseconds since the daemon started, plus
-    /// one; zero while nothing is pending.
-    pub oldest_pending_ms: AtomicU64,
+    /// From being received to being acknowledged by the destination.
+    pub end_to_end: Buckets,
     /// Whether deliveries are on hold: the destination answers that it will not take anything.
     pub held: AtomicI64,
+    /// When the oldest pending event was received. Written and read a few times per batch at most.
+    oldest_pending: Mutex<Option<Instant>>,
     dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
@@ -126,6 +130,22 @@ impl DestinationCounters {
     pub fn drop_pending(&self, reason: DropReason, events: u32) {
         self.add_dropped(reason, events.into());
         self.pending.fetch_sub(events.into(), Relaxed);
+    }
+
+    /// Tells when the oldest event that is pending was received.
+    pub fn set_oldest_pending(&self, received_at: Option<Instant>) {
+        *self.oldest_pending() = received_at;
+    }
+
+    /// The age of the oldest pending event; zero if there is none.
+    #[must_use]
+    pub fn lag(&self, now: Instant) -> Duration {
+        let oldest = *self.oldest_pending();
+        oldest.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
+    fn oldest_pending(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.oldest_pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves events from pending to delivered.

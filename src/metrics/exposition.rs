@@ -7,8 +7,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{
+    Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::counters::{DestinationCounters, DropReason, SourceCounters};
@@ -149,6 +152,7 @@ impl Exposition {
             destination.publish();
         }
         let mut page = self.handle.render();
+        self.write_end_to_end(&mut page);
         // The registry's counters are whole numbers; these are not.
         let _ = write!(
             page,
@@ -159,6 +163,31 @@ impl Exposition {
         );
         process::write(&mut page);
         page
+    }
+
+    fn write_end_to_end(&self, page: &mut String) {
+        let name = "consentd_end_to_end_seconds";
+        let _ = writeln!(
+            page,
+            "# HELP {name} From reading an event to the destination's acknowledgement.\n\
+             # TYPE {name} histogram"
+        );
+        for (destination, series) in &self.lock().destinations {
+            // The names of destinations are checked by the config: nothing in them needs escaping.
+            let mut count = 0;
+            for (bound, below) in series.counters.end_to_end.cumulative() {
+                let le = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+                let _ = writeln!(
+                    page,
+                    "{name}_bucket{{destination=\"{destination}\",le=\"{le}\"}} {below}"
+                );
+                count = below;
+            }
+            let sum = series.counters.end_to_end.sum_seconds();
+            let _ = writeln!(page, "{name}_sum{{destination=\"{destination}\"}} {sum}");
+            let _ = writeln!(page, "{name}_count{{destination=\"{destination}\"}} {count}");
+        }
+        page.push('\n');
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Series> {
@@ -185,7 +214,7 @@ impl DestinationSeries {
         self.delivered.absolute(counters.delivered.load(Relaxed));
         self.bytes.absolute(counters.delivered_bytes.load(Relaxed));
         self.pending.set(counters.pending.load(Relaxed) as f64);
-        self.lag.set(counters.lag().as_secs_f64());
+        self.lag.set(counters.lag(Instant::now()).as_secs_f64());
         self.held.set(counters.held.load(Relaxed) as f64);
         for (reason, series) in &self.dropped {
             series.absolute(counters.dropped(*reason));
@@ -228,10 +257,6 @@ fn describe() {
     );
     describe_counter!("consentd_delivery_attempts_total", "Attempts to deliver a batch.");
     describe_histogram!("consentd_delivery_duration_seconds", "How long an attempt took.");
-    describe_histogram!(
-        "consentd_end_to_end_seconds",
-        "From reading an event to the destination's acknowledgement."
-    );
     describe_gauge!("consentd_routing_table_info", "1 for the routing table in force.");
     describe_counter!("consentd_reloads_total", "Reloads that were asked for.");
 }

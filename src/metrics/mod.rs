@@ -7,6 +7,14 @@
 //! What always holds, for every destination, at rest:
 //! `received = rejected + delivered + dropped + pending`.
 
+mod buckets;
 mod counters;
+mod delivery;
 
+mod exposition;
+mod process;
+
+pub use buckets::Buckets;
 pub use counters::{DestinationCounters, DropReason, SourceCounters};
+pub use delivery::{Attempt, DeliveryMetrics};
+pub use exposition::Exposition;

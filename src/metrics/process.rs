@@ -16,8 +16,7 @@ pub(super) fn write(page: &mut String) {
 
     let mut add = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
-            let _ =
-                write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
+            let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
         }
     };
     let cpu = field(14).zip(field(15)).map(|(user, system)| (user + system) / ticks);

@@ -58,6 +58,7 @@ impl Worker {
         max_event_bytes: usize,
     ) -> Self {
         let plan = plans.load();
+        let buffers = Buffers::new(SPARE_CHUNKS_MAX, CHUNK_CAPACITY);
         Self {
             frames,
             plans: plans.reader(),
@@ -65,8 +66,8 @@ impl Worker {
             progress,
             judge: Judge::new(plan.table(), max_event_bytes),
             tally: Tally::new(plan.table()),
-            lanes: lanes(&plan),
-            buffers: Buffers::new(SPARE_CHUNKS_MAX, CHUNK_CAPACITY),
+            lanes: lanes(&plan, &buffers),
+            buffers,
             open: Vec::new(),
             open_bytes: 0,
             frames_unsettled: 0,
@@ -154,11 +155,11 @@ impl Worker {
                 if lane.is_empty() {
                     self.open.push(class.0);
                 }
-                lane.append(permit, table, &self.buffers, source, received_at);
+                lane.append(permit, table, source, received_at);
                 self.open_bytes += line.len;
                 if lane.is_full() {
                     self.open_bytes = self.open_bytes.saturating_sub(lane.len());
-                    hand_over(lane, class.0, &plan, &self.buffers, &self.progress);
+                    hand_over(lane, class.0, &plan, &self.progress);
                     // Its entry in `open` stays and finds it empty, or open again.
                     self.open.retain(|&open| open != class.0);
                 }
@@ -183,13 +184,7 @@ impl Worker {
         self.frames_unsettled = 0;
         self.count();
         for class in self.open.drain(..) {
-            hand_over(
-                &mut self.lanes[usize::from(class)],
-                class,
-                &self.plan,
-                &self.buffers,
-                &self.progress,
-            );
+            hand_over(&mut self.lanes[usize::from(class)], class, &self.plan, &self.progress);
         }
         self.open_bytes = 0;
     }
@@ -204,19 +199,19 @@ impl Worker {
         let table = self.plan.table();
         self.judge.change_table(table, |_| {});
         self.tally = Tally::new(table);
-        self.lanes = lanes(&self.plan);
+        self.lanes = lanes(&self.plan, &self.buffers);
     }
 }
 
-fn lanes(plan: &Plan) -> Vec<Lane> {
-    plan.table().classes().iter().map(|_| Lane::default()).collect()
+fn lanes(plan: &Plan, buffers: &Buffers) -> Vec<Lane> {
+    plan.table().classes().iter().map(|_| Lane::recycling(buffers)).collect()
 }
 
 /// Seals a lane and offers each member of its class what it may have. Waits for members without room
 /// whose rule is to wait; a reload that removes such a member, or a stop, closes its outlet and ends
 /// the wait.
-fn hand_over(lane: &mut Lane, class: u16, plan: &Plan, buffers: &Buffers, progress: &AtomicU64) {
-    let sealed = lane.seal(plan.table().version(), buffers);
+fn hand_over(lane: &mut Lane, class: u16, plan: &Plan, progress: &AtomicU64) {
+    let sealed = lane.seal(plan.table().version());
     let mut waiting = Vec::new();
     for &member in &plan.table().classes()[usize::from(class)].members {
         let (ranges, events) = sealed.share_of(member);

@@ -21,20 +21,10 @@ const PURE_CRATES: [&str; 3] = ["blake3", "memchr", "simd_json"];
 const PUBLISHING: (&str, &str) = ("src/route/handle.rs", "arc_swap");
 
 /// Parts of the standard library that see more than their arguments.
-const IMPURE_STD: [&str; 9] = [
-    "env", "fs", "io", "net", "os", "path", "process", "thread", "time",
-];
+const IMPURE_STD: [&str; 9] = ["env", "fs", "io", "net", "os", "path", "process", "thread", "time"];
 
 /// What an event passes through.
-const DATA_PATH: [&str; 7] = [
-    "ingest",
-    "shard",
-    "parse",
-    "consent",
-    "route",
-    "log",
-    "destination",
-];
+const DATA_PATH: [&str; 7] = ["ingest", "shard", "parse", "consent", "route", "log", "destination"];
 
 /// Those who run the data path, and whom it must not know.
 const OPERATORS: [&str; 3] = ["admin", "cli", "daemon"];
@@ -47,11 +37,8 @@ const WIRING: &str = "src/daemon/wire.rs";
 const PRODUCTION_LINES_MAX: usize = 600;
 
 /// Spelled in pieces, so that this file does not break its own rule.
-const MACHINE_PATHS: [&str; 3] = [
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-];
+const MACHINE_PATHS: [&str; 3] =
+    [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
 /// Everything that is wrong with one file. `dependencies` are the crates that Cargo.toml names.
 pub(crate) fn complaints(source: &Source, dependencies: &BTreeSet<String>) -> Vec<Complaint> {
@@ -62,11 +49,7 @@ pub(crate) fn complaints(source: &Source, dependencies: &BTreeSet<String>) -> Ve
     found.extend(unfinished(source));
     if source.path.starts_with("src/") && !source.is_test() {
         let paths = source.paths();
-        found.extend(
-            paths
-                .iter()
-                .filter_map(|path| import(source, path, dependencies)),
-        );
+        found.extend(paths.iter().filter_map(|path| import(source, path, dependencies)));
         found.extend(sees_everything(source, &paths));
         found.extend(purity_is_checked(source));
         found.extend(unbounded(source));
@@ -81,13 +64,7 @@ fn import(source: &Source, path: &Named, dependencies: &BTreeSet<String>) -> Opt
     let module = source.module()?;
     let segment = |index: usize| path.segments.get(index).map_or("", String::as_str);
     let (first, second) = (segment(0), segment(1));
-    let complain = |rule, advice: String| {
-        Some(Complaint {
-            line: path.line,
-            rule,
-            advice,
-        })
-    };
+    let complain = |rule, advice: String| Some(Complaint { line: path.line, rule, advice });
 
     if first == "crate" {
         if second == module {
@@ -162,21 +139,14 @@ fn import(source: &Source, path: &Named, dependencies: &BTreeSet<String>) -> Opt
 fn sees_everything(source: &Source, paths: &[Named]) -> Option<Complaint> {
     let first_line = |module: &str| {
         let names = |path: &&Named| {
-            path.segments
-                .first()
-                .is_some_and(|segment| segment == "crate")
-                && path
-                    .segments
-                    .get(1)
-                    .is_some_and(|segment| segment == module)
+            path.segments.first().is_some_and(|segment| segment == "crate")
+                && path.segments.get(1).is_some_and(|segment| segment == module)
         };
         paths.iter().find(names).map(|path| path.line)
     };
     let outsider = source.module().is_some_and(|module| module != "shard");
     let source_line = first_line("ingest").or(first_line("warehouse"))?;
-    let line = source_line
-        .max(first_line("shard")?)
-        .max(first_line("destination")?);
+    let line = source_line.max(first_line("shard")?).max(first_line("destination")?);
     (outsider && source.path != WIRING).then(|| Complaint {
         line,
         rule: "only daemon/wire.rs sees everything",
@@ -193,18 +163,11 @@ fn purity_is_checked(source: &Source) -> Option<Complaint> {
     }
     let is_head = source.path.matches('/').count() == 2 && source.path.ends_with("/mod.rs");
     if is_head && !source.code.contains(SWITCH) {
-        return Some(Complaint {
-            line: 1,
-            rule: RULE,
-            advice: format!("add {SWITCH}"),
-        });
+        return Some(Complaint { line: 1, rule: RULE, advice: format!("add {SWITCH}") });
     }
     let words = source.words();
     let before = |index: usize, back: usize| {
-        index
-            .checked_sub(back)
-            .and_then(|at| words.get(at))
-            .map_or("", |word| word.1)
+        index.checked_sub(back).and_then(|at| words.get(at)).map_or("", |word| word.1)
     };
     let lowered = words.iter().enumerate().find(|(index, word)| {
         word.1.starts_with("disallowed_")
@@ -219,10 +182,7 @@ fn purity_is_checked(source: &Source) -> Option<Complaint> {
 
 fn unfinished(source: &Source) -> Vec<Complaint> {
     let is_mark = |word: &str| matches!(word, "todo" | "unimplemented" | "dbg");
-    let found = source
-        .words()
-        .into_iter()
-        .filter(|(_, word, next)| is_mark(word) && *next == '!');
+    let found = source.words().into_iter().filter(|(_, word, next)| is_mark(word) && *next == '!');
     found
         .map(|(line, word, _)| Complaint {
             line,
@@ -236,16 +196,10 @@ fn unfinished(source: &Source) -> Vec<Complaint> {
 fn unbounded(source: &Source) -> Vec<Complaint> {
     let is_unbounded = |word: &str| word.to_lowercase().contains("unbounded") || word == "SegQueue";
     let std_mpsc = source.paths().into_iter().filter_map(|path| {
-        path.segments
-            .join("::")
-            .starts_with("std::sync::mpsc")
-            .then_some(path.line)
+        path.segments.join("::").starts_with("std::sync::mpsc").then_some(path.line)
     });
     let words = source.words();
-    let named = words
-        .iter()
-        .filter(|word| is_unbounded(word.1))
-        .map(|word| word.0);
+    let named = words.iter().filter(|word| is_unbounded(word.1)).map(|word| word.0);
     named
         .chain(std_mpsc)
         .map(|line| Complaint {
@@ -269,9 +223,7 @@ fn size(source: &Source) -> Option<Complaint> {
 }
 
 fn introduction(source: &Source) -> Option<Complaint> {
-    let is_head = ["mod.rs", "lib.rs"]
-        .iter()
-        .any(|name| source.path.ends_with(name));
+    let is_head = ["mod.rs", "lib.rs"].iter().any(|name| source.path.ends_with(name));
     (is_head && !source.text.starts_with("//!")).then(|| Complaint {
         line: 1,
         rule: "a module introduces itself",
@@ -295,6 +247,5 @@ fn machine_paths(source: &Source) -> Vec<Complaint> {
 /// Whether an absolute path begins with `path` somewhere in the line; the middle of one does not count.
 fn begins_in(line: &str, path: &str) -> bool {
     let is_middle = |c: char| c.is_alphanumeric() || "_-./}".contains(c);
-    line.match_indices(path)
-        .any(|(at, _)| !line[..at].ends_with(is_middle))
+    line.match_indices(path).any(|(at, _)| !line[..at].ends_with(is_middle))
 }

@@ -24,12 +24,7 @@ impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let (code, test_lines) = without_tests(&without_comments_and_literals(text));
         let production_lines = text.lines().count().saturating_sub(test_lines);
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            code,
-            production_lines,
-        }
+        Self { path: path.to_owned(), text: text.to_owned(), code, production_lines }
     }
 
     /// The folder of the data path that the file belongs to: `parse` for `src/parse/json.rs`.
@@ -52,11 +47,7 @@ impl Source {
             while let Some(start) = rest.find(is_word) {
                 let tail = &rest[start..];
                 let end = tail.find(|c| !is_word(c)).unwrap_or(tail.len());
-                words.push((
-                    index + 1,
-                    &tail[..end],
-                    tail[end..].chars().next().unwrap_or(' '),
-                ));
+                words.push((index + 1, &tail[..end], tail[end..].chars().next().unwrap_or(' ')));
                 rest = &tail[end..];
             }
         }
@@ -103,11 +94,7 @@ impl Source {
             }
             _ => return segments,
         }
-        std::iter::once("crate")
-            .chain(here)
-            .chain(rest)
-            .map(str::to_owned)
-            .collect()
+        std::iter::once("crate").chain(here).chain(rest).map(str::to_owned).collect()
     }
 }
 
@@ -170,10 +157,7 @@ fn group(
             "as" => at += 2,
             word if word.starts_with(is_word) || word == "{" => at = tree(tokens, at, prefix, out),
             "*" => {
-                out.push(Named {
-                    line: tokens[at].0,
-                    segments: prefix.to_vec(),
-                });
+                out.push(Named { line: tokens[at].0, segments: prefix.to_vec() });
                 at += 1;
             }
             _ => at += 1,
@@ -225,9 +209,7 @@ fn literal_end(chars: &[char], at: usize) -> usize {
 }
 
 fn until(chars: &[char], from: usize, found: impl Fn(&[char]) -> bool) -> usize {
-    (from..chars.len())
-        .find(|at| found(&chars[*at..]))
-        .unwrap_or(chars.len())
+    (from..chars.len()).find(|at| found(&chars[*at..])).unwrap_or(chars.len())
 }
 
 fn quoted_end(chars: &[char], mut at: usize, quote: char) -> usize {
@@ -247,11 +229,7 @@ fn without_tests(code: &str) -> (String, usize) {
         let item = &rest[start..];
         let end = item_end(item);
         kept.push_str(&rest[..start]);
-        kept.extend(
-            item[..end]
-                .chars()
-                .map(|c| if c == '\n' { '\n' } else { ' ' }),
-        );
+        kept.extend(item[..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
         lines += item[..end].lines().count();
         rest = &item[end..];
     }

@@ -48,23 +48,15 @@ pub(crate) fn systemd_analyze() -> Command {
 
 /// A config from `tests/senders/` with each `@NAME@` replaced by its value.
 pub(crate) fn sender_config(name: &str, values: &[(&str, &str)]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/senders")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders").join(name);
     let template = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-    values.iter().fold(template, |text, (name, value)| {
-        text.replace(&format!("@{name}@"), value)
-    })
+    values.iter().fold(template, |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }
 
 fn tool(name: &str) -> Command {
     let path = folder().join("bin").join(name);
-    assert!(
-        path.is_file(),
-        "run tests/run first: {name} is missing ({})",
-        path.display()
-    );
+    assert!(path.is_file(), "run tests/run first: {name} is missing ({})", path.display());
     Command::new(path)
 }
 
@@ -73,9 +65,7 @@ fn folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("CONSENTD_TEST_TOOLS") {
         return folder.into();
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
-        PathBuf::from,
-    );
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     target.join("test-tools")
 }
