@@ -16,13 +16,12 @@ use consentd::parse::{PADDING, Parser};
 use consentd::route::RoutingTable;
 use consentd::shard::WorkerPath;
 
-const EVENTS: usize = 20_000;
-const ROUNDS: usize = 15;
-
 type Variant<'a> = (&'static str, Box<dyn FnMut() -> Duration + 'a>);
 
 fn main() {
-    let run = support::corpus(EVENTS);
+    let events: usize = number("EVENTS", 20_000);
+    let rounds: usize = number("ROUNDS", 15);
+    let run = support::corpus(events);
     let lines = support::lines(&run);
     let plain: Vec<&[u8]> = lines.iter().filter(|line| !line.contains(&b'\\')).copied().collect();
     let table = RoutingTable::compile(&support::table(8)).unwrap();
@@ -44,20 +43,25 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     variants.retain(|(name, _)| wanted.iter().all(|wanted| name.contains(wanted.as_str())));
     let mut times = vec![Vec::new(); variants.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (variant, times) in variants.iter_mut().zip(&mut times) {
             times.push((variant.1)());
         }
     }
-    println!("{EVENTS} events of {} bytes on average, {ROUNDS} rounds", run.len() / EVENTS);
+    println!("{events} events of {} bytes on average, {rounds} rounds", run.len() / events);
     let yardstick = median(&times[0]);
     for ((name, _), times) in variants.iter().zip(&times) {
         let ratios: Vec<f64> =
             times.iter().map(|time| yardstick.as_secs_f64() / time.as_secs_f64()).collect();
-        let events = if name.contains("no escapes") { plain.len() } else { EVENTS };
+        let events = if name.contains("no escapes") { plain.len() } else { events };
         let ns = median(times).as_nanos() / events as u128;
         println!("{name:28} {ns:6} ns/event   {:5.2} x bare tape (all lines)", middle(ratios));
     }
+}
+
+/// A setting from the environment, for longer or shorter runs.
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn median(times: &[Duration]) -> Duration {

@@ -14,4 +14,5 @@ mod reload;
 mod signal;
 mod wire;
 
+pub use signal::Signals;
 pub use wire::{Daemon, StartError, run};

@@ -23,7 +23,7 @@ use super::signal::{Asked, Signals};
 use crate::admin::{Admin, Control, Readiness, ReloadRequest};
 use crate::config::{self, Config, Input, Loaded};
 use crate::ingest::{self, Budget, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
-use crate::metrics::{Exposition, SourceCounters};
+use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
 use crate::route::{Handle, RoutingTable, SourceId};
 use crate::shard::{Intake, Plan, Pool};
 
@@ -229,14 +229,21 @@ impl Daemon {
         &self.addresses
     }
 
-    /// The metrics, as a scrape would show them.
+    /// What was counted so far, in config order.
     #[must_use]
-    pub fn exposition(&self) -> Arc<Exposition> {
-        Arc::clone(&self.reloader.exposition)
+    pub fn totals(&self) -> (Vec<SourceTotals>, Vec<DestinationTotals>) {
+        let exposition = &self.reloader.exposition;
+        let names = self.reloader.config.destinations.iter().map(|d| d.route.name.as_str());
+        (exposition.sources(), exposition.destinations(names))
+    }
+
+    /// Drains at once.
+    pub async fn stop(self, signals: &mut Signals) -> ExitCode {
+        self.drain(signals, false).await
     }
 
     /// Serves until a signal asks for the stop, or until a worker dies; then drains.
-    pub(super) async fn serve(mut self, signals: &mut Signals) -> ExitCode {
+    pub async fn serve(mut self, signals: &mut Signals) -> ExitCode {
         for (name, address) in &self.addresses {
             info!(name, %address, "listening");
         }

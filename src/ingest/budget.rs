@@ -64,6 +64,12 @@ impl Budget {
         self.blocked_us.load(Relaxed) as f64 / 1e6
     }
 
+    /// Whether there is no room for a read.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.pages.available_permits() == 0
+    }
+
     /// Bytes that are taken now.
     #[must_use]
     pub fn taken_bytes(&self) -> usize {

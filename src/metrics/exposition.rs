@@ -37,8 +37,41 @@ struct Series {
     table: Option<(u64, Gauge)>,
 }
 
+/// What came in from a source since the daemon started.
+#[derive(Clone, Debug)]
+pub struct SourceTotals {
+    /// The source.
+    pub name: String,
+    /// Events, the rejected ones included.
+    pub received: u64,
+    /// Rejected events by reason.
+    pub rejected: Vec<(&'static str, u64)>,
+}
+
+/// What became of the events for a destination since the daemon started.
+#[derive(Clone, Debug)]
+pub struct DestinationTotals {
+    /// The destination.
+    pub name: String,
+    /// Events it took.
+    pub delivered: u64,
+    /// Dropped events by reason.
+    pub reasons: Vec<(&'static str, u64)>,
+    /// Events that wait for it.
+    pub pending: i64,
+}
+
+impl DestinationTotals {
+    /// Dropped events, whatever the reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.reasons.iter().map(|(_, events)| events).sum()
+    }
+}
+
 #[derive(Debug)]
 struct SourceSeries {
+    name: String,
     counters: Arc<SourceCounters>,
     received: Counter,
     bytes: Counter,
@@ -81,6 +114,7 @@ impl Exposition {
             (reason, series)
         });
         self.lock().sources.push(SourceSeries {
+            name: source.clone(),
             counters: Arc::clone(counters),
             received: counter!("consentd_events_received_total", "source" => source.clone()),
             bytes: counter!("consentd_bytes_received_total", "source" => source.clone()),
@@ -140,6 +174,39 @@ impl Exposition {
     /// Tidies what the histograms collected; to be called every few seconds.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
+    }
+
+    /// The counts of every source, in config order.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceTotals> {
+        let total = |source: &SourceSeries| SourceTotals {
+            name: source.name.clone(),
+            received: source.counters.received.load(Relaxed),
+            rejected: RejectReason::ALL
+                .map(|reason| (reason.label(), source.counters.rejected(reason)))
+                .into(),
+        };
+        self.lock().sources.iter().map(total).collect()
+    }
+
+    /// The counts of the destinations with these names.
+    pub fn destinations<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<DestinationTotals> {
+        let series = self.lock();
+        let total = |name: &str| {
+            let counters = &series.destinations.get(name)?.counters;
+            Some(DestinationTotals {
+                name: name.to_owned(),
+                delivered: counters.delivered.load(Relaxed),
+                reasons: DropReason::ALL
+                    .map(|reason| (reason.label(), counters.dropped(reason)))
+                    .into(),
+                pending: counters.pending.load(Relaxed),
+            })
+        };
+        names.into_iter().filter_map(total).collect()
     }
 
     /// The page of `/metrics`.

@@ -17,4 +17,4 @@ mod process;
 pub use buckets::Buckets;
 pub use counters::{DestinationCounters, DropReason, SourceCounters};
 pub use delivery::{Attempt, DeliveryMetrics};
-pub use exposition::Exposition;
+pub use exposition::{DestinationTotals, Exposition, SourceTotals};

@@ -1,5 +1,7 @@
 //! Names to numbers without a collision: a perfect hash, made when a table is compiled.
 
+use std::collections::HashSet;
+
 /// Finds the number of a name in one probe: hash, one slot, one comparison.
 ///
 /// The names come from the config; what is looked up comes from outside and may be anything.
@@ -10,20 +12,27 @@ pub struct NameIndex {
     /// Number of the name plus one; zero is an empty slot.
     slots: Box<[u16]>,
     names: Box<[Box<[u8]>]>,
+    /// Numbers of names whose hash is that of an earlier name: no seed separates these. There are
+    /// none but by an accident that nobody is likely to see.
+    alike: Box<[u16]>,
 }
 
 impl NameIndex {
     /// An index that gives `names[i]` the number `i`. Repeated names keep their first number.
     #[must_use]
     pub fn new<S: AsRef<[u8]>>(names: &[S]) -> Self {
+        let mut seen = HashSet::with_capacity(names.len());
+        let mut hashes = HashSet::with_capacity(names.len());
         let mut distinct: Vec<(u16, u64)> = Vec::with_capacity(names.len());
-        let mut seen = std::collections::HashSet::with_capacity(names.len());
-        for (number, name) in (0..u16::MAX).zip(names) {
-            // Two names with the same 64-bit hash could never be separated. By chance that happens
-            // once in 2^40 tables of 4,096 names; the second name is then never found, which
-            // refuses where it is a category.
-            if seen.insert(hash(name.as_ref())) {
-                distinct.push((number, hash(name.as_ref())));
+        let mut alike = Vec::new();
+        for (number, name) in
+            (0..u16::MAX).zip(names).filter(|(_, name)| seen.insert(name.as_ref()))
+        {
+            let hash = hash(name.as_ref());
+            if hashes.insert(hash) {
+                distinct.push((number, hash));
+            } else {
+                alike.push(number);
             }
         }
         let names = names.iter().map(|name| name.as_ref().into()).collect();
@@ -34,7 +43,8 @@ impl NameIndex {
             for _ in 0..32 {
                 seed += 1;
                 if let Some(slots) = place(&distinct, seed, size) {
-                    return Self { seed, mask: size as u64 - 1, slots, names };
+                    let alike = alike.into();
+                    return Self { seed, mask: size as u64 - 1, slots, names, alike };
                 }
             }
             size *= 2;
@@ -53,7 +63,12 @@ impl NameIndex {
     pub(crate) fn get_hashed(&self, name: &[u8], hash: u64) -> Option<u16> {
         let slot = self.slots[(seeded(hash, self.seed) & self.mask) as usize];
         let number = slot.checked_sub(1)?;
-        (*self.names[number as usize] == *name).then_some(number)
+        if *self.names[usize::from(number)] == *name {
+            return Some(number);
+        }
+        // An earlier name with the same hash stands in the slot.
+        let mut alike = self.alike.iter().copied();
+        alike.find(|&number| *self.names[usize::from(number)] == *name)
     }
 }
 
@@ -93,7 +108,11 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
             first = fold(first ^ u64::from_le_bytes(padded), 0xe703_7ed1_a0b4_28db);
         }
     }
-    fold(first ^ 0x9e37_79b9_7f4a_7c15, last ^ (0xa076_1d64_78bd_642f ^ len as u64))
+    // A multiplication for each part: what differs in one of them, or only in the length, cannot
+    // cancel out.
+    let length = (len as u64).wrapping_mul(0x8ebc_6af0_9c88_c6e3);
+    let first = fold(first ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93);
+    fold(first.wrapping_add(length), last ^ 0xa076_1d64_78bd_642f)
 }
 
 #[inline]
@@ -123,6 +142,26 @@ mod tests {
         {
             assert_eq!(index.get(stranger.as_bytes()), None, "{stranger}");
         }
+    }
+
+    #[test]
+    fn short_names_that_differ_in_length_and_last_byte_are_told_apart() {
+        let index = NameIndex::new(&["C1", "C10", "d1", "d10", "ab", "abc", "s3", "s32", "a", ""]);
+        let names = ["C1", "C10", "d1", "d10", "ab", "abc", "s3", "s32", "a", ""];
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(index.get(name.as_bytes()), Some(number as u16), "{name}");
+        }
+        assert!(index.alike.is_empty());
+    }
+
+    #[test]
+    fn names_with_the_same_hash_are_still_found() {
+        let mut index = NameIndex::new(&["first", "second"]);
+        // As if both had hashed alike: only the first has a slot.
+        let slot = index.slots.iter().position(|&slot| slot == 2).unwrap();
+        index.slots[slot] = 1;
+        index.alike = [1].into();
+        assert_eq!(index.get(b"second"), Some(1));
     }
 
     #[test]
