@@ -11,6 +11,7 @@ use oracle::model::{Model, Policy};
 use oracle::subject::Subject;
 use oracle::{cases, events, generate};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Compiling a table costs more than judging an event: each serves this many cases.
 const CASES_PER_MODEL: u64 = 128;
@@ -43,17 +44,26 @@ fn the_crate_and_the_oracle_never_disagree() {
         return;
     }
     let count = number_from_env("CONSENTD_CASES").unwrap_or(1_000_000);
-    let mut index = 0;
-    while index < count {
-        let model = model_of(seed, index);
-        // One judge for many events: what an event leaves behind must not touch the next.
-        let mut subject = Subject::compile(&model);
-        let end = (index + CASES_PER_MODEL).min(count);
-        for index in index..end {
-            compare(&mut subject, &model, seed, index);
+    let next = AtomicU64::new(0);
+    let work = || {
+        loop {
+            let start = next.fetch_add(CASES_PER_MODEL, Ordering::Relaxed);
+            if start >= count {
+                return;
+            }
+            let model = model_of(seed, start);
+            // One judge for many events: what an event leaves behind must not touch the next.
+            let mut subject = Subject::compile(&model);
+            for index in start..count.min(start + CASES_PER_MODEL) {
+                compare(&mut subject, &model, seed, index);
+            }
         }
-        index = end;
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
 }
 
 /// An agreement about nothing proves nothing: each outcome has to be met often.

@@ -213,6 +213,11 @@ fn destinations(cases: &mut Vec<Case>) {
             "named: integration=Google",
         ],
     );
+    let source = |name: &str, missing| super::model::Source {
+        name: name.to_owned(),
+        missing,
+    };
+    model.sources = vec![source("web", Some(Policy::Allow)), source("tcp", None)];
     let ads = r#"{"type":"page","context":{"consentCategories":{"Ads":true,"Old":true}}}"#;
     #[rustfmt::skip]
     table(cases, &model, &[
@@ -227,11 +232,6 @@ fn destinations(cases: &mut Vec<Case>) {
     ]);
     model.unmapped = Policy::Deny;
     model.missing = Policy::Deny;
-    let source = |name: &str, missing| super::model::Source {
-        name: name.to_owned(),
-        missing,
-    };
-    model.sources = vec![source("web", Some(Policy::Allow)), source("tcp", None)];
     for (source, event, expected) in [
         (
             None,
