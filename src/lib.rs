@@ -1,1 +1,12 @@
-//! consentd.
+//! consentd enforces end users' consent on streams of events.
+//!
+//! The modules stand in the order in which an event passes them; `ARCHITECTURE.md` walks the way.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod parse;
+
+pub mod consent;
+
+pub mod route;
+
+pub mod config;

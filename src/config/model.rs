@@ -1,0 +1,255 @@
+//! The config after every check: what the rest of the program is built from.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::text::{Secret, Text};
+use crate::route::{CategorySpec, DestinationSpec, Missing, Unmapped};
+
+/// A config that was read, checked and resolved against itself.
+///
+/// Environment variables and secret files are *not* resolved yet: `check` and `explain` must not
+/// need them. See [`Text`] and [`Secret`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[daemon]`
+    pub daemon: Daemon,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[consent]`
+    pub consent: Consent,
+    /// `[[categories]]`, in the order of the file.
+    pub categories: Vec<CategorySpec>,
+    /// `[sources.*]`, in the order of the file.
+    pub sources: Vec<Source>,
+    /// `[destinations.*]`, in the order of the file.
+    pub destinations: Vec<Destination>,
+    /// `[[tests]]`, in the order of the file.
+    pub tests: Vec<Test>,
+}
+
+/// `[daemon]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Daemon {
+    /// State of the daemon; locked against a second daemon while it runs.
+    pub data_dir: Option<PathBuf>,
+    /// Worker threads; at least one.
+    pub workers: NonZeroUsize,
+    /// Longest line that is an event.
+    pub max_event_bytes: usize,
+    /// Bound on the bytes that wait for all destinations together.
+    pub memory_max: usize,
+    /// Bound on the bytes read from sources and not yet judged.
+    pub ingest_bytes_max: usize,
+    /// How long deliveries may go on after a stop was asked for.
+    pub shutdown_timeout: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Address of metrics, health and reload.
+    pub listen: SocketAddr,
+}
+
+/// `[consent]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consent {
+    /// For events without a consent object.
+    pub missing: Missing,
+    /// For destinations without an enabled category.
+    pub unmapped: Unmapped,
+    /// JSON pointers to the consent object.
+    pub locations: Vec<String>,
+}
+
+/// `[sources.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The name.
+    pub name: String,
+    /// Overrides `consent.missing` for events of this source.
+    pub missing: Option<Missing>,
+    /// How events come in.
+    pub input: Input,
+}
+
+/// The types of sources.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Newline-delimited JSON over plain TCP.
+    Tcp {
+        /// Address to listen on.
+        listen: SocketAddr,
+        /// Connections at a time; more wait to be accepted.
+        max_connections: NonZeroUsize,
+    },
+    /// `POST` of newline-delimited JSON.
+    Http {
+        /// Address to listen on.
+        listen: SocketAddr,
+        /// Connections at a time; more wait to be accepted.
+        max_connections: NonZeroUsize,
+        /// Longest body, compressed or inflated.
+        max_body_bytes: u64,
+        /// How long one request may take.
+        request_timeout: Duration,
+    },
+}
+
+/// `[destinations.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Destination {
+    /// Name and rules.
+    pub route: DestinationSpec,
+    /// Everything about delivery; a destination whose delivery is equal in two configs is the same
+    /// running destination.
+    pub delivery: Delivery,
+}
+
+/// How and where a destination's events are delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// Where to.
+    pub output: Output,
+    /// Bound on the bytes that wait for this destination.
+    pub buffer: usize,
+    /// What happens when they are reached.
+    pub when_full: WhenFull,
+    /// How lines are put together.
+    pub batch: BatchLimits,
+    /// When and how long failed batches are tried again.
+    pub retry: Retry,
+}
+
+/// `when_full`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Intake waits.
+    Block,
+    /// New events for this destination are dropped and counted as `overflow`.
+    DropNewest,
+}
+
+/// `batch`
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchLimits {
+    /// Lines are added while the sum stays at or below this; one line may be longer.
+    pub max_bytes: usize,
+    /// Events in a batch.
+    pub max_events: NonZeroU32,
+    /// How long the first line may wait for others.
+    pub max_wait: Duration,
+}
+
+/// `retry`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Upper bound of the first wait; it doubles with every failure.
+    pub initial: Duration,
+    /// Upper bound of any wait.
+    pub max: Duration,
+    /// A batch that could not be delivered for so long is dropped and counted as `gave_up`.
+    pub give_up_after: Duration,
+}
+
+/// The types of destinations.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// `POST` of batches.
+    Http {
+        /// Where to; `http://` or `https://`.
+        url: Text,
+        /// Extra header fields.
+        headers: Vec<(String, Secret)>,
+        /// Form of the body.
+        format: Format,
+        /// Compression of the body.
+        compression: Compression,
+        /// Requests at a time.
+        concurrency: NonZeroUsize,
+        /// For one request, connecting included.
+        timeout: Duration,
+    },
+    /// Newline-delimited JSON over plain TCP.
+    Tcp {
+        /// `host:port`
+        address: Text,
+        /// For connecting, and for one write.
+        timeout: Duration,
+    },
+    /// Newline-delimited JSON, appended to files.
+    File {
+        /// Path with `strftime` conversions, in UTC.
+        path: Text,
+        /// When a new file is begun although the path is the same.
+        rotate: Rotate,
+        /// Compression of what is written.
+        compression: Compression,
+    },
+    /// Newline-delimited JSON on standard output.
+    Stdout,
+    /// Counts and forgets.
+    Blackhole,
+}
+
+/// `rotate`
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Rotate {
+    /// A file is not appended to once it has this many bytes.
+    pub max_bytes: Option<u64>,
+    /// A file is not appended to once it is this old.
+    pub every: Option<Duration>,
+}
+
+/// `format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One event a line.
+    Ndjson,
+    /// One JSON array.
+    JsonArray,
+    /// `{"batch":[...],"sentAt":"..."}`
+    SegmentBatch,
+}
+
+/// `compression`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// `[[tests]]`: one event and what must become of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Test {
+    /// What the report calls it.
+    pub name: String,
+    /// The event, one line of JSON.
+    pub event: String,
+    /// The source it comes from; without one every destination's `sources` test passes.
+    pub source: Option<String>,
+    /// What is expected.
+    pub expect: Expect,
+}
+
+/// The expectation of a [`Test`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expect {
+    /// The event goes to exactly these destinations, and is dropped by the named ones for these
+    /// reasons.
+    Accepted {
+        /// All destinations that receive it.
+        deliver: Vec<String>,
+        /// Destinations and reasons.
+        drop: Vec<(String, String)>,
+    },
+    /// The event is rejected for this reason.
+    Rejected(String),
+}

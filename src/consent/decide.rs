@@ -1,0 +1,203 @@
+//! A decision and what it proves.
+
+use crate::parse::Event;
+use crate::route::{BitSet, ClassId, DestinationId, RoutingTable, SourceId, bit_is_set, ones};
+
+use super::memo::Answer;
+use super::preferences::ConsentState;
+
+/// Why a destination does not receive an event: the first test that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    /// The destination is switched off.
+    Disabled,
+    /// It does not take events from this source.
+    Source,
+    /// The user did not agree.
+    Consent,
+    /// The event's `integrations` switches it off.
+    Integrations,
+    /// It does not take this event type.
+    Filtered,
+}
+
+impl Refusal {
+    /// The name in metrics and `explain`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Source => "source",
+            Self::Consent => "consent",
+            Self::Integrations => "integrations",
+            Self::Filtered => "filtered",
+        }
+    }
+}
+
+/// What a decision says about one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It receives the event.
+    Deliver,
+    /// It does not, and why.
+    Drop(Refusal),
+}
+
+/// The proof that an event may go to some destinations: its very bytes and who may have them.
+///
+/// Only a [`Decision`] makes one, and there is no other way to hand bytes to a destination.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit<'e> {
+    line: &'e [u8],
+    recipients: Recipients<'e>,
+}
+
+/// Who a [`Permit`] is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Recipients<'e> {
+    /// Every member of a class but those in `except`.
+    Class {
+        /// The class.
+        class: ClassId,
+        /// Destinations (bits) that the event's integrations switch off.
+        except: Option<&'e BitSet>,
+    },
+    /// One destination.
+    One(DestinationId),
+}
+
+impl<'e> Permit<'e> {
+    /// The bytes that were judged, without a line end.
+    #[must_use]
+    pub fn line(&self) -> &'e [u8] {
+        self.line
+    }
+
+    /// Who may have them.
+    #[must_use]
+    pub fn recipients(&self) -> Recipients<'e> {
+        self.recipients
+    }
+}
+
+/// The decision on one event under one table.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'e> {
+    pub(crate) event: Event<'e>,
+    pub(crate) table: &'e RoutingTable,
+    pub(crate) source: SourceId,
+    pub(crate) state: ConsentState,
+    pub(crate) unknown: u32,
+    pub(crate) answer: Answer<'e>,
+    /// Destinations that the event's integrations switch off, where there are any.
+    pub(crate) off: Option<&'e BitSet>,
+}
+
+impl<'e> Decision<'e> {
+    /// What was found of a consent object.
+    #[must_use]
+    pub fn consent(&self) -> ConsentState {
+        self.state
+    }
+
+    /// Whether the category with this number is granted.
+    #[must_use]
+    pub fn granted(&self, category: u16) -> bool {
+        match self.state {
+            ConsentState::Given(mask) => mask.contains(category),
+            ConsentState::NotProvided | ConsentState::Malformed => false,
+        }
+    }
+
+    /// How many preferences are about categories that the table does not know.
+    #[must_use]
+    pub fn unknown_categories(&self) -> u32 {
+        self.unknown
+    }
+
+    /// One permit per class that receives the event.
+    #[inline]
+    pub fn permits(&self) -> impl Iterator<Item = Permit<'e>> + 'e {
+        let (line, off, table) = (self.event.line(), self.off, self.table);
+        ones(self.answer.deliver).filter_map(move |class| {
+            let except = match off {
+                None => None,
+                Some(off) => {
+                    let members = &table.classes()[class].members;
+                    let out = members.iter().filter(|m| off.contains(m.0.into())).count();
+                    if out == members.len() {
+                        return None;
+                    }
+                    (out > 0).then_some(off)
+                }
+            };
+            let recipients = Recipients::Class {
+                class: ClassId(class as u16),
+                except,
+            };
+            Some(Permit { line, recipients })
+        })
+    }
+
+    /// Destinations that integrations switch off although consent would allow them, and whether
+    /// they take the event's type.
+    pub(crate) fn switched_off(&self) -> impl Iterator<Item = (DestinationId, bool)> + 'e {
+        let (table, answer) = (self.table, self.answer);
+        self.off.into_iter().flat_map(move |off| {
+            let of = move |sets: &'e [u64], delivered: bool| {
+                ones(sets)
+                    .flat_map(move |class| &table.classes()[class].members)
+                    .filter(move |member| off.contains(member.0.into()))
+                    .map(move |&member| (member, delivered))
+            };
+            of(answer.deliver, true).chain(of(answer.filtered, false))
+        })
+    }
+
+    /// What is decided for one destination of the table.
+    #[must_use]
+    pub fn outcome(&self, destination: DestinationId) -> Outcome {
+        let known = &self.table.destinations()[usize::from(destination.0)];
+        let class = usize::from(known.class.0);
+        if !known.enabled {
+            return Outcome::Drop(Refusal::Disabled);
+        }
+        if !self
+            .table
+            .open(self.source)
+            .is_some_and(|open| open.contains(class))
+        {
+            return Outcome::Drop(Refusal::Source);
+        }
+        let deliver = bit_is_set(self.answer.deliver, class);
+        if !deliver && !bit_is_set(self.answer.filtered, class) {
+            return Outcome::Drop(Refusal::Consent);
+        }
+        if self
+            .off
+            .is_some_and(|off| off.contains(destination.0.into()))
+        {
+            return Outcome::Drop(Refusal::Integrations);
+        }
+        if deliver {
+            Outcome::Deliver
+        } else {
+            Outcome::Drop(Refusal::Filtered)
+        }
+    }
+
+    /// The permit for one destination of the table.
+    ///
+    /// # Errors
+    /// [`Refusal`] where the decision does not allow it.
+    pub fn permit_for(&self, destination: DestinationId) -> Result<Permit<'e>, Refusal> {
+        match self.outcome(destination) {
+            Outcome::Deliver => Ok(Permit {
+                line: self.event.line(),
+                recipients: Recipients::One(destination),
+            }),
+            Outcome::Drop(refusal) => Err(refusal),
+        }
+    }
+}

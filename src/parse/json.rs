@@ -1,0 +1,103 @@
+//! One line of JSON to an [`Event`]: simd-json finds the structure, [`walk`](super::walk) checks it.
+
+use simd_json::{Buffers, ErrorType, Tape, fill_tape_padded};
+
+use super::diagnose::diagnose;
+use super::event::{Event, Found};
+use super::walk::{Keys, Walk};
+use super::{Locations, PADDING, RejectReason, Rejection, escape};
+
+/// A parser with its buffers, reused from line to line: it allocates only to grow.
+pub struct Parser {
+    buffers: Buffers,
+    tape: Option<Tape<'static>>,
+    found: Found,
+    keys: Keys,
+}
+
+impl std::fmt::Debug for Parser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parser").finish_non_exhaustive()
+    }
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Parser {
+    /// A parser with empty buffers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            // Depth 0 ends simd-json's second stage at the first `{`: it would unescape every string
+            // and parse every number, which no decision needs. Its first stage, the vectorised scan
+            // for structure, quotes and valid UTF-8, is what is used here.
+            buffers: Buffers::with_max_depth(4096, 0),
+            tape: Some(Tape::null()),
+            found: Found::default(),
+            keys: Keys::default(),
+        }
+    }
+
+    /// Parses `buffer[..len]`, one line without its line end.
+    ///
+    /// The bytes after the line are scratch space of at least [`PADDING`] bytes; they have the same
+    /// content afterwards, and so has the line.
+    ///
+    /// # Errors
+    /// [`Rejection`] where the line is not exactly one valid event.
+    #[inline]
+    pub fn parse<'a>(
+        &'a mut self,
+        buffer: &'a mut [u8],
+        len: usize,
+        locations: &'a Locations,
+    ) -> Result<Event<'a>, Rejection> {
+        debug_assert!(
+            buffer.len() >= len + PADDING,
+            "a line needs padding behind it"
+        );
+        let structural = self.scan(buffer, len);
+        let line = &buffer[..len];
+        let escapes = memchr::memchr(b'\\', line).is_some();
+        let tokens = self.buffers.structural_indexes();
+        let valid = structural
+            && (!escapes || escape::all_valid(line))
+            && Walk::new(
+                line,
+                tokens,
+                escapes,
+                locations,
+                &mut self.found,
+                &mut self.keys,
+            )
+            .event()
+            .is_some();
+        if !valid {
+            return Err(diagnose(line));
+        }
+        if self.found.duplicate {
+            let detail = "a key that is read stands twice in its object";
+            return Err(Rejection::new(RejectReason::DuplicateKey, detail));
+        }
+        Ok(Event {
+            line,
+            found: &self.found,
+            locations,
+        })
+    }
+
+    /// Runs simd-json's first stage; whether the line is valid as far as that stage can tell.
+    #[inline]
+    fn scan(&mut self, buffer: &mut [u8], len: usize) -> bool {
+        let mut tape = self.tape.take().unwrap_or_else(Tape::null).reset();
+        let result = fill_tape_padded(buffer, len, &mut self.buffers, &mut tape);
+        self.tape = Some(tape.reset());
+        // With depth 0 an object always ends in this error; any other result is an error of the
+        // first stage, or no object.
+        matches!(result, Err(error) if *error.error() == ErrorType::DepthLimitExceeded)
+    }
+}
