@@ -123,8 +123,19 @@ fn locations(rng: &mut Rng) -> Vec<String> {
         "/context/context/context",
     ];
     rng.shuffle(&mut all);
-    all.truncate(rng.usize(1..=4));
-    all.into_iter().map(str::to_owned).collect()
+    // No location may lie on the way to another.
+    let mut chosen: Vec<String> = Vec::new();
+    for location in all {
+        let below = |upper: &str, lower: &str| lower.starts_with(&format!("{upper}/"));
+        if !chosen
+            .iter()
+            .any(|there| below(there, location) || below(location, there))
+        {
+            chosen.push(location.to_owned());
+        }
+    }
+    chosen.truncate(rng.usize(1..=4));
+    chosen
 }
 
 /// The name of a source, or none where the caller does not know it.
