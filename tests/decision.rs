@@ -160,26 +160,27 @@ fn compare(subject: &mut Subject, model: &Model, seed: u64, index: u64) {
     );
 }
 
-/// Removes ever smaller spans for as long as the disagreement stays.
+/// Removes spans, long ones first, for as long as the disagreement stays.
 fn shrink(mut line: Vec<u8>, disagrees: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-    let mut span = line.len();
-    while span > 0 {
-        let mut at = 0;
+    loop {
         let before = line.len();
-        while at < line.len() {
-            let mut less = line.clone();
-            less.drain(at..line.len().min(at + span));
-            if disagrees(&less) {
-                line = less;
-            } else {
-                at += span;
+        let halves = (6..16).rev().map(|power| 1 << power);
+        for span in halves.chain((1..64).rev()) {
+            let mut at = 0;
+            while at + span <= line.len() {
+                let mut less = line.clone();
+                less.drain(at..at + span);
+                if disagrees(&less) {
+                    line = less;
+                } else {
+                    at += 1;
+                }
             }
         }
         if line.len() == before {
-            span /= 2;
+            return line;
         }
     }
-    line
 }
 
 #[test]

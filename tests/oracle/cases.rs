@@ -190,12 +190,27 @@ fn preference_events(cases: &mut Vec<Case>) {
         "given():; ads=consent told=integrations",
     );
     row(r#""type":"track","type":"track""#, "duplicate_key");
+    row(
+        r#""type":"track","context":{"consentCategories":{"Ads":null}}"#,
+        "preferences_invalid",
+    );
     row(r#""type":"Track""#, "not_provided(): ads told");
     row(r#""type":null"#, "not_provided(): ads told");
     row(
         r#""type":"page","context":{"consent":[]}"#,
         "malformed():; ads=consent told=consent",
     );
+
+    // Nor does `unmapped = "deny"` keep the news from whoever asked for it.
+    let mut model = Model::parse("", &["told: told", "lake"]);
+    model.unmapped = Policy::Deny;
+    #[rustfmt::skip]
+    table(cases, &model, &[
+        (r#"{"type":"track","event":"Segment Consent Preference Updated","context":{"consentCategories":{}}}"#,
+            "given(): told; lake=consent"),
+        (r#"{"type":"track","event":"Order Completed","context":{"consentCategories":{}}}"#,
+            "given():; told=consent lake=consent"),
+    ]);
 }
 
 fn destinations(cases: &mut Vec<Case>) {
@@ -227,6 +242,8 @@ fn destinations(cases: &mut Vec<Case>) {
         (r#"{"type":"Page","integrations":{"All":false,"Google":{},"any":true,"both":null,"google":true}}"#,
             "not_provided(): any named; both=integrations old=integrations part=integrations \
              exempt=integrations off=disabled web=integrations tracks=integrations"),
+        (r#"{"type":"page","integrations":{"any":[],"web":"true","part":1}}"#,
+            "not_provided(): both old exempt tracks named; any=integrations part=integrations off=disabled web=integrations"),
         (r#"{"type":["track"],"integrations":{"All":null}}"#,
             "not_provided(): both any old part exempt web named; off=disabled tracks=filtered"),
     ]);

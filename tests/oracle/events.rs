@@ -32,6 +32,10 @@ pub(crate) fn event(rng: &mut Rng, model: &Model) -> Vec<u8> {
     for _ in 0..rng.usize(..4) {
         event.push(noise::member(rng));
     }
+    if rng.usize(..2000) == 0 {
+        let long = "\u{e9}x".repeat(rng.usize(..40_000));
+        event.push(("long".to_owned(), Node::Text(long)));
+    }
     rng.shuffle(&mut event);
 
     let mut tree = Node::Object(event);
@@ -153,6 +157,7 @@ fn preferences(rng: &mut Rng, model: &Model, all_boolean: bool) -> Node {
             members.push((id.to_owned(), preference(rng, 50, odd_percent)));
         }
     }
+    crowd(&mut members, rng);
     rng.shuffle(&mut members);
     Node::Object(members)
 }
@@ -195,8 +200,17 @@ fn integrations(rng: &mut Rng, model: &Model) -> Option<Node> {
             members.push((name.clone(), switch(rng)));
         }
     }
+    crowd(&mut members, rng);
     rng.shuffle(&mut members);
     Some(Node::Object(members))
+}
+
+/// Now and then so many keys that looking for repeated ones takes a real search.
+fn crowd(members: &mut Members, rng: &mut Rng) {
+    if rng.usize(..300) == 0 {
+        let count = rng.usize(1..400);
+        members.extend((0..count).map(|i| (format!("key{i}"), Node::raw("true"))));
+    }
 }
 
 fn switch(rng: &mut Rng) -> Node {
