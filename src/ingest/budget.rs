@@ -1,0 +1,85 @@
+//! The bound on bytes that were read and not yet judged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The unit of the budget. Every frame is charged for at least one, which also bounds how many
+/// frames there can be.
+pub const PAGE_BYTES: usize = 4096;
+
+/// The budget of all sources together.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    pages: Arc<Semaphore>,
+    pages_max: u32,
+    blocked_us: Arc<AtomicU64>,
+}
+
+/// Room for some bytes; dropping it gives it back.
+#[derive(Debug)]
+pub struct Room {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Budget {
+    /// A budget of `bytes`, rounded up to whole pages.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let pages_max = u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX).max(1);
+        Self {
+            pages: Arc::new(Semaphore::new(pages_max as usize)),
+            pages_max,
+            blocked_us: Arc::default(),
+        }
+    }
+
+    /// How many frames can exist at a time.
+    #[must_use]
+    pub fn frames_max(&self) -> usize {
+        self.pages_max as usize
+    }
+
+    /// Waits for room for `bytes`; more than the whole budget is cut down to it.
+    pub async fn room(&self, bytes: usize) -> Room {
+        let pages = self.pages_for(bytes);
+        if let Ok(permit) = Arc::clone(&self.pages).try_acquire_many_owned(pages) {
+            return Room { permit };
+        }
+        let since = Instant::now();
+        let permit = Arc::clone(&self.pages).acquire_many_owned(pages).await;
+        self.blocked_us.fetch_add(since.elapsed().as_micros() as u64, Relaxed);
+        match permit {
+            Ok(permit) => Room { permit },
+            // Nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// How long reading has waited for room, all connections added up.
+    #[must_use]
+    pub fn blocked_seconds(&self) -> f64 {
+        self.blocked_us.load(Relaxed) as f64 / 1e6
+    }
+
+    /// Bytes that are taken now.
+    #[must_use]
+    pub fn taken_bytes(&self) -> usize {
+        (self.pages_max as usize - self.pages.available_permits()) * PAGE_BYTES
+    }
+
+    fn pages_for(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.pages_max)
+    }
+}
+
+impl Room {
+    /// Gives back all but the room for `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let pages = bytes.div_ceil(PAGE_BYTES).max(1);
+        let surplus = self.permit.num_permits().saturating_sub(pages);
+        drop(self.permit.split(surplus));
+    }
+}

@@ -1,0 +1,14 @@
+//! Bytes in: sockets to frames of whole lines.
+//!
+//! Owns listening, framing and the back-pressure contract. It does not look inside lines.
+//!
+//! The back-pressure contract: bytes that were read and not yet judged are bounded by one
+//! [`Budget`]. Whoever wants to read takes room first, and gives back at once what the read did not
+//! use; room travels with the [`Frame`] and returns when the worker is done with it. Nobody holds
+//! room while waiting for a peer. So when workers wait, reading stops, and the peer's TCP feels it.
+
+mod budget;
+mod frame;
+
+pub use budget::{Budget, Room};
+pub use frame::{Frame, LISTED_MAX, Report};
