@@ -153,14 +153,8 @@ fn preference_events(cases: &mut Vec<Case>) {
     row(r#""type":"track""#, "preferences_missing");
     row(r#""type":"track","context":null"#, "preferences_missing");
     row(r#""type":"track","context":5"#, "preferences_missing");
-    row(
-        r#""type":"track","context":{"consent":{}}"#,
-        "preferences_missing",
-    );
-    row(
-        r#""type":"track","context":{"consent":5}"#,
-        "preferences_missing",
-    );
+    row(r#""type":"track","context":{"consent":{}}"#, "preferences_missing");
+    row(r#""type":"track","context":{"consent":5}"#, "preferences_missing");
     row(
         r#""type":"track","context":{"consent":{"categoryPreferences":null}}"#,
         "preferences_invalid",
@@ -169,18 +163,12 @@ fn preference_events(cases: &mut Vec<Case>) {
         r#""type":"track","context":{"consent":{"categoryPreferences":{"Ads":true,"B":1}}}"#,
         "preferences_invalid",
     );
-    row(
-        r#""type":"track","context":{"consentCategories":[]}"#,
-        "preferences_invalid",
-    );
+    row(r#""type":"track","context":{"consentCategories":[]}"#, "preferences_invalid");
     row(
         r#""type":"track","context":{"consent":{"categoryPreferences":{"Ads":false}}}"#,
         "given(): told; ads=consent",
     );
-    row(
-        r#""type":"tr\u0061ck","context":{"consentCategories":{}}"#,
-        "given(): told; ads=consent",
-    );
+    row(r#""type":"tr\u0061ck","context":{"consentCategories":{}}"#, "given(): told; ads=consent");
     row(
         r#""type":"track","context":{"consent":5,"consentCategories":{"Ads":true}}"#,
         "malformed(): told; ads=consent",
@@ -190,16 +178,10 @@ fn preference_events(cases: &mut Vec<Case>) {
         "given():; ads=consent told=integrations",
     );
     row(r#""type":"track","type":"track""#, "duplicate_key");
-    row(
-        r#""type":"track","context":{"consentCategories":{"Ads":null}}"#,
-        "preferences_invalid",
-    );
+    row(r#""type":"track","context":{"consentCategories":{"Ads":null}}"#, "preferences_invalid");
     row(r#""type":"Track""#, "not_provided(): ads told");
     row(r#""type":null"#, "not_provided(): ads told");
-    row(
-        r#""type":"page","context":{"consent":[]}"#,
-        "malformed():; ads=consent told=consent",
-    );
+    row(r#""type":"page","context":{"consent":[]}"#, "malformed():; ads=consent told=consent");
 
     // Nor does `unmapped = "deny"` keep the news from whoever asked for it.
     let mut model = Model::parse("", &["told: told", "lake"]);
@@ -228,10 +210,7 @@ fn destinations(cases: &mut Vec<Case>) {
             "named: integration=Google",
         ],
     );
-    let source = |name: &str, missing| super::model::Source {
-        name: name.to_owned(),
-        missing,
-    };
+    let source = |name: &str, missing| super::model::Source { name: name.to_owned(), missing };
     model.sources = vec![source("web", Some(Policy::Allow)), source("tcp", None)];
     let ads = r#"{"type":"page","context":{"consentCategories":{"Ads":true,"Old":true}}}"#;
     #[rustfmt::skip]
@@ -269,12 +248,7 @@ fn destinations(cases: &mut Vec<Case>) {
              off=disabled web=source tracks=consent named=consent",
         ),
     ] {
-        cases.push(Case {
-            event: event.to_owned(),
-            model: model.clone(),
-            source,
-            expected,
-        });
+        cases.push(Case { event: event.to_owned(), model: model.clone(), source, expected });
     }
 }
 
@@ -293,32 +267,13 @@ fn json(cases: &mut Vec<Case>) {
         "\u{a0}1", "1}", "1},{\"a\":1",
     ];
     for value in valid {
-        table(
-            cases,
-            &two(),
-            &[(&format!("{{\"k\":{value}}}"), NOT_PROVIDED)],
-        );
+        table(cases, &two(), &[(&format!("{{\"k\":{value}}}"), NOT_PROVIDED)]);
     }
     for value in invalid {
-        table(
-            cases,
-            &two(),
-            &[(&format!("{{\"k\":{value}}}"), "invalid_json")],
-        );
+        table(cases, &two(), &[(&format!("{{\"k\":{value}}}"), "invalid_json")]);
     }
-    for line in [
-        "[]",
-        "[{}]",
-        "1",
-        "null",
-        "\"{}\"",
-        "{}{}",
-        "{},",
-        "\u{feff}{}",
-        "{}\0",
-        "{",
-        "}",
-    ] {
+    for line in ["[]", "[{}]", "1", "null", "\"{}\"", "{}{}", "{},", "\u{feff}{}", "{}\0", "{", "}"]
+    {
         table(cases, &two(), &[(line, "invalid_json")]);
     }
 }

@@ -36,15 +36,8 @@ enum Consent<'a> {
 const PREFERENCE_EVENT: &str = "Segment Consent Preference Updated";
 
 /// Top-level keys that consentd reads.
-const KEYS_READ: [&str; 7] = [
-    "type",
-    "event",
-    "userId",
-    "anonymousId",
-    "messageId",
-    "context",
-    "integrations",
-];
+const KEYS_READ: [&str; 7] =
+    ["type", "event", "userId", "anonymousId", "messageId", "context", "integrations"];
 
 /// `source` is `None` where it is not known (`explain` without `--source`).
 pub(crate) fn decide(line: &[u8], source: Option<&str>, model: &Model) -> Outcome {
@@ -74,10 +67,7 @@ pub(crate) fn decide(line: &[u8], source: Option<&str>, model: &Model) -> Outcom
             Consent::Given(_) => "given",
             Consent::Malformed => "malformed",
         },
-        granted: enabled_ids(model)
-            .filter(|id| grants(&consent, id))
-            .map(str::to_owned)
-            .collect(),
+        granted: enabled_ids(model).filter(|id| grants(&consent, id)).map(str::to_owned).collect(),
         unknown_categories: count_unknown(&consent, model),
         verdicts,
     })
@@ -146,9 +136,7 @@ fn preferences_at_first_location<'a>(event: &'a Members, model: &Model) -> Optio
 
 // "with a `categoryPreferences` that is not an object whose values are all booleans too"
 fn all_booleans(preferences: &Members) -> bool {
-    preferences
-        .iter()
-        .all(|(_, value)| matches!(value, Value::Bool(_)))
+    preferences.iter().all(|(_, value)| matches!(value, Value::Bool(_)))
 }
 
 // "Reading the consent object. Locations are tried in order, the first that exists is used."
@@ -300,11 +288,7 @@ fn count_unknown(consent: &Consent<'_>, model: &Model) -> usize {
 }
 
 fn enabled_ids(model: &Model) -> impl Iterator<Item = &str> {
-    model
-        .categories
-        .iter()
-        .filter(|category| category.enabled)
-        .map(|category| category.id.as_str())
+    model.categories.iter().filter(|category| category.enabled).map(|category| category.id.as_str())
 }
 
 /// The one or two names below `/context/`.
@@ -317,10 +301,7 @@ pub(crate) fn segments(location: &str) -> (&str, Option<&str>) {
 }
 
 fn get<'a>(object: &'a Members, key: &str) -> Option<&'a Value> {
-    object
-        .iter()
-        .find(|(name, _)| name == key)
-        .map(|(_, value)| value)
+    object.iter().find(|(name, _)| name == key).map(|(_, value)| value)
 }
 
 fn count(object: &Members, key: &str) -> usize {

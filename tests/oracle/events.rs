@@ -18,11 +18,7 @@ pub(crate) fn event(rng: &mut Rng, model: &Model) -> Vec<u8> {
     let mut event = Members::new();
     push(&mut event, "type", kind(rng, is_preference_event));
     push(&mut event, "event", name(rng, is_preference_event));
-    push(
-        &mut event,
-        "context",
-        context(rng, model, is_preference_event),
-    );
+    push(&mut event, "context", context(rng, model, is_preference_event));
     push(&mut event, "integrations", integrations(rng, model));
     for key in ["userId", "anonymousId", "messageId"] {
         if chance(rng, 30) {
@@ -171,11 +167,7 @@ fn preference(rng: &mut Rng, granted_percent: u32, odd_percent: u32) -> Node {
             _ => noise::edge(rng),
         };
     }
-    Node::raw(if chance(rng, granted_percent) {
-        "true"
-    } else {
-        "false"
-    })
+    Node::raw(if chance(rng, granted_percent) { "true" } else { "false" })
 }
 
 fn integrations(rng: &mut Rng, model: &Model) -> Option<Node> {
@@ -209,7 +201,7 @@ fn integrations(rng: &mut Rng, model: &Model) -> Option<Node> {
 fn crowd(members: &mut Members, rng: &mut Rng) {
     if rng.usize(..300) == 0 {
         let count = rng.usize(1..400);
-        members.extend((0..count).map(|i| (format!("key{i}"), Node::raw("true"))));
+        members.extend((0..count).map(|i| (format!("k{i}"), Node::raw("true"))));
     }
 }
 
@@ -253,9 +245,8 @@ fn with_an_object(tree: &mut Node, rng: &mut Rng, act: impl FnOnce(&mut Members,
     let Node::Object(members) = tree else {
         return;
     };
-    let below: Vec<usize> = (0..members.len())
-        .filter(|i| matches!(members[*i].1, Node::Object(_)))
-        .collect();
+    let below: Vec<usize> =
+        (0..members.len()).filter(|i| matches!(members[*i].1, Node::Object(_))).collect();
     if below.is_empty() || chance(rng, 35) {
         return act(members, rng);
     }

@@ -5,7 +5,7 @@ use super::noise::chance;
 use fastrand::Rng;
 
 /// Alike at the front, at the back, in case and in length: what a hurried comparison confuses.
-const IDS: [&str; 14] = [
+const IDS: [&str; 16] = [
     "Ads",
     "ads",
     "Ads2",
@@ -14,6 +14,8 @@ const IDS: [&str; 14] = [
     "Analytics",
     "C0001",
     "C0002",
+    "C1",
+    "C10",
     "_",
     "R\u{e9}clame",
     "All",
@@ -21,24 +23,18 @@ const IDS: [&str; 14] = [
     "Functional_and_Performance_Cookie1",
     "Functional_and_Performance_Cookie2",
 ];
-pub(crate) const TYPES: [&str; 7] = [
-    "track", "identify", "page", "screen", "group", "alias", "Track",
-];
+pub(crate) const TYPES: [&str; 7] =
+    ["track", "identify", "page", "screen", "group", "alias", "Track"];
 
 pub(crate) fn model(rng: &mut Rng) -> Model {
     let large = chance(rng, 1);
     let categories = categories(rng, if large { 65..=256 } else { 0..=12 });
     let sources: Vec<Source> = ["shippers", "web", "Web"]
         .into_iter()
-        .map(|name| Source {
-            name: name.to_owned(),
-            missing: chance(rng, 40).then(|| policy(rng)),
-        })
+        .map(|name| Source { name: name.to_owned(), missing: chance(rng, 40).then(|| policy(rng)) })
         .collect();
     let count = rng.usize(if large { 101..=200 } else { 0..=20 });
-    let destinations = (0..count)
-        .map(|i| destination(rng, i, &categories))
-        .collect();
+    let destinations = (0..count).map(|i| destination(rng, i, &categories)).collect();
     Model {
         categories,
         locations: locations(rng),
@@ -50,11 +46,7 @@ pub(crate) fn model(rng: &mut Rng) -> Model {
 }
 
 fn policy(rng: &mut Rng) -> Policy {
-    if rng.bool() {
-        Policy::Allow
-    } else {
-        Policy::Deny
-    }
+    if rng.bool() { Policy::Allow } else { Policy::Deny }
 }
 
 fn categories(rng: &mut Rng, count: std::ops::RangeInclusive<usize>) -> Vec<Category> {
@@ -64,12 +56,7 @@ fn categories(rng: &mut Rng, count: std::ops::RangeInclusive<usize>) -> Vec<Cate
     // Small tables draw from the ids that are alike.
     rng.shuffle(&mut ids[..IDS.len().max(count)]);
     ids.truncate(count);
-    ids.into_iter()
-        .map(|id| Category {
-            id,
-            enabled: !chance(rng, 12),
-        })
-        .collect()
+    ids.into_iter().map(|id| Category { id, enabled: !chance(rng, 12) }).collect()
 }
 
 fn destination(rng: &mut Rng, i: usize, categories: &[Category]) -> Destination {
@@ -82,11 +69,7 @@ fn destination(rng: &mut Rng, i: usize, categories: &[Category]) -> Destination 
         sources: chance(rng, 15).then(|| some_of(rng, &["shippers", "web", "Web"])),
         enforce: !chance(rng, 8),
         categories: ids,
-        match_mode: if chance(rng, 35) {
-            Match::Any
-        } else {
-            Match::All
-        },
+        match_mode: if chance(rng, 35) { Match::Any } else { Match::All },
         integration: match rng.u8(..10) {
             // Several destinations behind one name, a near miss of it, and the name with a meaning.
             0 => "Shared".to_owned(),
@@ -127,10 +110,7 @@ fn locations(rng: &mut Rng) -> Vec<String> {
     let mut chosen: Vec<String> = Vec::new();
     for location in all {
         let below = |upper: &str, lower: &str| lower.starts_with(&format!("{upper}/"));
-        if !chosen
-            .iter()
-            .any(|there| below(there, location) || below(location, there))
-        {
+        if !chosen.iter().any(|there| below(there, location) || below(location, there)) {
             chosen.push(location.to_owned());
         }
     }

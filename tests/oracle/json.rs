@@ -35,9 +35,7 @@ use Refusal::{InvalidJson, TooDeep};
 /// mistake from the left is the one reported.
 pub(crate) fn read_event(line: &[u8]) -> Result<Members, Refusal> {
     let text = std::str::from_utf8(line).map_err(|_| InvalidJson)?;
-    let mut reader = Reader {
-        chars: text.chars().peekable(),
-    };
+    let mut reader = Reader { chars: text.chars().peekable() };
     reader.skip_whitespace();
     if reader.peek() != Some('{') {
         return Err(InvalidJson);

@@ -6,10 +6,7 @@
 //! Owns no test: each test binary that includes this module brings its own.
 //! What always holds: nothing here but `subject` imports the daemon, so that a mistake there cannot
 //! be repeated here.
-#![allow(
-    dead_code,
-    reason = "every test binary uses its own part of the oracle"
-)]
+#![allow(dead_code, reason = "every test binary uses its own part of the oracle")]
 
 pub(crate) mod cases;
 pub(crate) mod decide;

@@ -49,10 +49,8 @@ pub(crate) struct Model {
     pub(crate) destinations: Vec<Destination>,
 }
 
-pub(crate) const DEFAULT_LOCATIONS: [&str; 2] = [
-    "/context/consent/categoryPreferences",
-    "/context/consentCategories",
-];
+pub(crate) const DEFAULT_LOCATIONS: [&str; 2] =
+    ["/context/consent/categoryPreferences", "/context/consentCategories"];
 
 impl Destination {
     /// A destination with every option at its default.
@@ -107,10 +105,7 @@ impl Model {
             missing: Policy::Allow,
             unmapped: Policy::Allow,
             sources: Vec::new(),
-            destinations: destinations
-                .iter()
-                .map(|text| Destination::parse(text))
-                .collect(),
+            destinations: destinations.iter().map(|text| Destination::parse(text)).collect(),
         }
     }
 }

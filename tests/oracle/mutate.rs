@@ -69,13 +69,7 @@ fn once(line: &mut Vec<u8>, rng: &mut Rng) {
             line.splice(0..0, span.iter().copied());
         }
         _ => line.extend_from_slice(
-            pick(
-                rng,
-                &[
-                    "}", "]", " ", "\r", "\0", "{}", ",", "null", "\u{feff}", "\"",
-                ],
-            )
-            .as_bytes(),
+            pick(rng, &["}", "]", " ", "\r", "\0", "{}", ",", "null", "\u{feff}", "\""]).as_bytes(),
         ),
     }
 }

@@ -122,10 +122,7 @@ pub(crate) fn not_an_object(rng: &mut Rng) -> Node {
         4 => Node::raw("0"),
         5 => Node::text(pick(rng, &["", "true", "{}", "all"])),
         6 => Node::Array(Vec::new()),
-        _ => Node::Array(vec![Node::Object(vec![(
-            "Ads".to_owned(),
-            Node::raw("true"),
-        )])]),
+        _ => Node::Array(vec![Node::Object(vec![("Ads".to_owned(), Node::raw("true"))])]),
     }
 }
 
@@ -206,11 +203,7 @@ fn string(rng: &mut Rng) -> String {
 
 /// A value so deep that, held by an object at `depth`, it ends close to the limit of 64.
 pub(crate) fn nesting(rng: &mut Rng, depth: usize) -> Node {
-    let mut node = if rng.bool() {
-        edge(rng)
-    } else {
-        Node::Array(Vec::new())
-    };
+    let mut node = if rng.bool() { edge(rng) } else { Node::Array(Vec::new()) };
     if chance(rng, 15) {
         node = mistake(rng);
     }

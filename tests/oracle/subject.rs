@@ -21,11 +21,7 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn compile(model: &Model) -> Self {
         let table = RoutingTable::compile(&spec(model)).expect("the model is a valid table");
-        Self {
-            judge: Judge::new(&table, MAX_EVENT_BYTES),
-            table,
-            buffer: Vec::new(),
-        }
+        Self { judge: Judge::new(&table, MAX_EVENT_BYTES), table, buffer: Vec::new() }
     }
 
     pub(crate) fn decide(&mut self, line: &[u8], source: Option<&str>, model: &Model) -> Outcome {
@@ -38,13 +34,8 @@ impl Subject {
         // What lies behind the line must not matter: make it look like more of an event.
         let behind = b"\"}\\0,"[line.len() % 5];
         self.buffer.resize(line.len() + PADDING, behind);
-        let judged = self.judge.judge(
-            &mut self.buffer,
-            line.len(),
-            source,
-            &self.table,
-            |_counted| {},
-        );
+        let judged =
+            self.judge.judge(&mut self.buffer, line.len(), source, &self.table, |_counted| {});
         match judged {
             Err(rejection) => Outcome::Rejected(rejection.reason.label()),
             Ok(decision) => Outcome::Accepted(Accepted {
@@ -70,11 +61,7 @@ impl Subject {
 fn verdicts(decision: &Decision<'_>, table: &RoutingTable, line: &[u8]) -> Vec<Verdict> {
     let mut permitted = vec![false; table.destinations().len()];
     for permit in decision.permits() {
-        assert_eq!(
-            permit.line(),
-            line,
-            "a permit carries the bytes that came in"
-        );
+        assert_eq!(permit.line(), line, "a permit carries the bytes that came in");
         let mut permit_to = |DestinationId(number)| {
             let twice = std::mem::replace(&mut permitted[usize::from(number)], true);
             assert!(!twice, "destination {number} is permitted twice");
@@ -90,14 +77,12 @@ fn verdicts(decision: &Decision<'_>, table: &RoutingTable, line: &[u8]) -> Vec<V
     }
     (0..)
         .zip(permitted)
-        .map(
-            |(number, permitted)| match (decision.outcome(DestinationId(number)), permitted) {
-                (consent::Outcome::Deliver, true) => Verdict::Deliver,
-                (consent::Outcome::Drop(reason), false) => Verdict::Drop(reason.label()),
-                (consent::Outcome::Deliver, false) => Verdict::Drop("delivered without a permit"),
-                (consent::Outcome::Drop(_), true) => Verdict::Drop("permitted though dropped"),
-            },
-        )
+        .map(|(number, permitted)| match (decision.outcome(DestinationId(number)), permitted) {
+            (consent::Outcome::Deliver, true) => Verdict::Deliver,
+            (consent::Outcome::Drop(reason), false) => Verdict::Drop(reason.label()),
+            (consent::Outcome::Deliver, false) => Verdict::Drop("delivered without a permit"),
+            (consent::Outcome::Drop(_), true) => Verdict::Drop("permitted though dropped"),
+        })
         .collect()
 }
 

@@ -38,12 +38,7 @@ pub(crate) struct Writer<'a> {
 pub(crate) fn write(tree: &Node, rng: &mut Rng) -> Vec<u8> {
     let space_every = [0, 0, 0, 12, 3, 1][rng.usize(..6)];
     let escape_every = [0, 0, 0, 40, 6, 1][rng.usize(..6)];
-    let mut writer = Writer {
-        rng,
-        space_every,
-        escape_every,
-        out: String::new(),
-    };
+    let mut writer = Writer { rng, space_every, escape_every, out: String::new() };
     writer.space();
     writer.node(tree);
     writer.space();
@@ -130,11 +125,7 @@ impl Writer<'_> {
         let capitals = self.rng.bool();
         let mut units = [0; 2];
         for unit in c.encode_utf16(&mut units) {
-            let escape = if capitals {
-                format!("\\u{unit:04X}")
-            } else {
-                format!("\\u{unit:04x}")
-            };
+            let escape = if capitals { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
             self.out.push_str(&escape);
         }
     }
