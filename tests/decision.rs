@@ -307,7 +307,7 @@ fn every_mask_granted(first: usize, on: u32, unmapped: Policy) {
             panic!("{event} was rejected");
         };
         for (d, verdict) in (0..32u32).zip(accepted.verdicts) {
-            let required = d % 16 & on;
+            let required = (d % 16) & on;
             let delivered = match (required, d / 16) {
                 (0, _) => unmapped == Policy::Allow,
                 (_, 0) => required & !granted == 0,
