@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::text::{Secret, Text};
-use crate::route::{CategorySpec, DestinationSpec, Missing, Unmapped};
+use crate::route::{CategorySpec, DestinationSpec, Missing, SourceSpec, TableSpec, Unmapped};
 
 /// A config that was read, checked and resolved against itself.
 ///
@@ -28,6 +28,26 @@ pub struct Config {
     pub destinations: Vec<Destination>,
     /// `[[tests]]`, in the order of the file.
     pub tests: Vec<Test>,
+}
+
+impl Config {
+    /// What a routing table with this version is compiled from.
+    #[must_use]
+    pub fn table_spec(&self, version: u64) -> TableSpec {
+        let source = |source: &Source| SourceSpec {
+            name: source.name.clone(),
+            missing: source.missing,
+        };
+        TableSpec {
+            version,
+            categories: self.categories.clone(),
+            locations: self.consent.locations.clone(),
+            missing: self.consent.missing,
+            unmapped: self.consent.unmapped,
+            sources: self.sources.iter().map(source).collect(),
+            destinations: self.destinations.iter().map(|d| d.route.clone()).collect(),
+        }
+    }
 }
 
 /// `[daemon]`
@@ -242,11 +262,10 @@ pub struct Test {
 /// The expectation of a [`Test`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expect {
-    /// The event goes to exactly these destinations, and is dropped by the named ones for these
-    /// reasons.
+    /// The event goes to exactly these destinations, and not to the named ones for these reasons.
     Accepted {
-        /// All destinations that receive it.
-        deliver: Vec<String>,
+        /// All destinations that receive it; `None` does not say.
+        deliver: Option<Vec<String>>,
         /// Destinations and reasons.
         drop: Vec<(String, String)>,
     },

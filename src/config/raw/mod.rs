@@ -1,0 +1,178 @@
+//! The config as the file has it. These types are also the source of the reference and of the JSON
+//! Schema: a doc comment here is what an operator reads.
+//!
+//! Everything is optional, because what is wrong is taken out of the document before it gets here
+//! (see [`super::structure`]); what must be there is checked by [`super::validate`].
+//!
+//! Extensions of the schema: `x-kind` names a form of value (`size`, `duration`, `event`), `x-types`
+//! the types of source or destination that a key belongs to.
+
+pub(super) mod defaults;
+mod destination;
+mod scalar;
+mod source;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) use destination::{Batch, Destination, DestinationType, Retry, Rotate};
+pub(super) use destination::{Compression, Format, Match, WhenFull};
+pub(super) use scalar::{At, Event, Interval, Named, SecretValue, Size};
+pub(super) use source::{Source, SourceType};
+
+use defaults::size;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "consentd config")]
+pub(super) struct File {
+    /// The process as a whole.
+    pub(super) daemon: Option<At<Daemon>>,
+    /// The address of metrics, health and reload.
+    pub(super) admin: Option<At<Admin>>,
+    /// What holds for events and destinations that say nothing themselves.
+    #[schemars(required)]
+    pub(super) consent: Option<At<Consent>>,
+    /// The purposes that users consent to: one `[[categories]]` each, at most 256. Their order is the
+    /// order in which `explain` shows them.
+    pub(super) categories: Option<At<Vec<At<Category>>>>,
+    /// Where events come in: one `[sources.NAME]` each.
+    pub(super) sources: Option<At<Named<Source>>>,
+    /// Where events go: one `[destinations.NAME]` each, at most 4096.
+    pub(super) destinations: Option<At<Named<Destination>>>,
+    /// Events and what must become of them, one `[[tests]]` each: `consentd test` runs them.
+    pub(super) tests: Option<At<Vec<At<Test>>>>,
+}
+
+/// `[daemon]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Daemon {
+    /// Folder for the daemon's state. When given, a running daemon locks it, so that a second one
+    /// with the same config does not start.
+    pub(super) data_dir: Option<At<String>>,
+    /// Threads that judge events; 0 is one per core.
+    #[schemars(range(max = 256), extend("default" = 0))]
+    pub(super) workers: Option<At<u64>>,
+    /// A longer line is rejected as `too_large`.
+    #[schemars(extend("default" = size(defaults::MAX_EVENT_BYTES)))]
+    pub(super) max_event_bytes: Option<At<Size>>,
+    /// Bound on the bytes that wait for all destinations together: the sum of their `buffer` may not
+    /// be more.
+    #[schemars(extend("default" = size(defaults::MEMORY_MAX)))]
+    pub(super) memory_max: Option<At<Size>>,
+    /// Bound on the bytes that were read from sources and are not yet judged; at least four times
+    /// `max_event_bytes`.
+    #[schemars(extend("default" = size(defaults::INGEST_BYTES_MAX)))]
+    pub(super) ingest_bytes_max: Option<At<Size>>,
+    /// How long a stopping daemon, or a destination that a reload removed, goes on delivering.
+    #[schemars(extend("default" = defaults::time(defaults::SHUTDOWN_TIMEOUT)))]
+    pub(super) shutdown_timeout: Option<At<Interval>>,
+}
+
+/// `[admin]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Admin {
+    /// IP address and port. Whoever reaches it can read metrics and ask for a reload.
+    #[schemars(extend("default" = defaults::ADMIN_LISTEN))]
+    pub(super) listen: Option<At<String>>,
+}
+
+/// `[consent]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Consent {
+    /// What happens to an event that has no consent object. There is no default: whether silence
+    /// means yes depends on the law that applies to you.
+    #[schemars(required)]
+    pub(super) missing: Option<At<Missing>>,
+    /// What a destination gets that has no enabled category.
+    #[schemars(extend("default" = "allow"))]
+    pub(super) unmapped: Option<At<Unmapped>>,
+    /// Where the consent object is looked for: 1 to 4 JSON pointers `/context/KEY` or
+    /// `/context/KEY/KEY`, tried in this order.
+    #[schemars(extend("default" = defaults::LOCATIONS))]
+    pub(super) locations: Option<At<Vec<At<String>>>>,
+}
+
+/// `missing`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Missing {
+    /// It goes to every destination, as if its user had agreed.
+    Allow,
+    /// It goes only where no consent is needed.
+    Deny,
+}
+
+/// `unmapped`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Unmapped {
+    /// Every event.
+    Allow,
+    /// None.
+    Deny,
+}
+
+/// `[[categories]]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Category {
+    /// The ID that events use: 1 to 34 characters, not starting with a digit; case sensitive.
+    #[schemars(required)]
+    pub(super) id: Option<At<String>>,
+    /// The name that people read; without one, the ID.
+    pub(super) name: Option<At<String>>,
+    /// A category that is off asks for no consent: destinations are treated as if they did not name
+    /// it.
+    #[schemars(extend("default" = true))]
+    pub(super) enabled: Option<At<bool>>,
+}
+
+/// `[[tests]]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Test {
+    /// What the report calls it.
+    #[schemars(required)]
+    pub(super) name: Option<At<String>>,
+    /// The event: a table, which becomes a JSON object, or a string that holds one line as it would
+    /// arrive.
+    #[schemars(required)]
+    pub(super) event: Option<At<Event>>,
+    /// The source that the event comes from; without one every destination's `sources` test passes
+    /// and the global `missing` applies.
+    pub(super) source: Option<At<String>>,
+    /// All destinations that must receive the event, and no other may.
+    pub(super) deliver: Option<At<Vec<At<String>>>>,
+    /// Destinations that must not receive it, and the reason each must give.
+    pub(super) drop: Option<At<Named<At<DropReason>>>>,
+    /// The event must be rejected for this reason; instead of `deliver` and `drop`.
+    pub(super) rejected: Option<At<RejectReason>>,
+}
+
+/// The reasons of `consentd_events_dropped_total` that a decision gives.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DropReason {
+    Disabled,
+    Source,
+    Consent,
+    Integrations,
+    Filtered,
+}
+
+/// The reasons of `consentd_events_rejected_total`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RejectReason {
+    InvalidJson,
+    TooDeep,
+    TooLarge,
+    DuplicateKey,
+    PreferencesMissing,
+    PreferencesInvalid,
+}

@@ -1,0 +1,366 @@
+//! From the raw config to the checked one: ranges, forms, and references between sections.
+//!
+//! Every function reports what is wrong and goes on with a value that only lives until the end,
+//! where any error means that there is no config.
+
+mod delivery;
+mod destination;
+mod expectation;
+mod source;
+mod value;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::finding::Report;
+use super::model::{Admin, Config, Consent, Daemon, Destination};
+use super::raw::{self, At, defaults};
+use super::suggest;
+use crate::parse::{LocationError, Locations, MAX_LOCATIONS};
+use crate::route::{CategorySpec, MAX_CATEGORIES, Missing, Unmapped};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Checks `file`; the config only if nothing at all is wrong.
+pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Config> {
+    let mut check = Check {
+        report,
+        names: Names::default(),
+        listening: Vec::new(),
+    };
+    let daemon = check.daemon(file.daemon.as_ref());
+    let admin = check.admin(file.admin.as_ref());
+    let consent = check.consent(file.consent.as_ref());
+    let categories = check.categories(file.categories.as_ref());
+    let sources = check.sources(file.sources.as_ref());
+    let destinations = check.destinations(file.destinations.as_ref(), &daemon);
+    let tests = check.tests(file.tests.as_ref());
+    if check.report.has_errors() {
+        return None;
+    }
+    check.unused_categories(file.categories.as_ref(), &destinations);
+    Some(Config {
+        daemon,
+        admin,
+        consent,
+        categories,
+        sources,
+        destinations,
+        tests,
+    })
+}
+
+struct Check<'r, 'a> {
+    report: &'r mut Report<'a>,
+    names: Names,
+    /// Addresses that are taken, and the keys that took them.
+    listening: Vec<(SocketAddr, String)>,
+}
+
+/// What other sections may refer to.
+#[derive(Default)]
+struct Names {
+    /// Category IDs, and whether the category is on.
+    categories: HashMap<String, bool>,
+    category_ids: Vec<String>,
+    /// Such a category was reported, and references to it must not be.
+    some_category_has_no_id: bool,
+    sources: Vec<String>,
+    destinations: Vec<String>,
+}
+
+impl Check<'_, '_> {
+    fn daemon(&mut self, raw: Option<&At<raw::Daemon>>) -> Daemon {
+        let empty = raw::Daemon::default();
+        let raw = raw.map_or(&empty, |raw| &raw.value);
+        let max_event_bytes = self.size(
+            "daemon.max_event_bytes",
+            raw.max_event_bytes.as_ref(),
+            defaults::MAX_EVENT_BYTES,
+            2..=256 << 20,
+        );
+        let memory_max = self.size(
+            "daemon.memory_max",
+            raw.memory_max.as_ref(),
+            defaults::MEMORY_MAX,
+            defaults::BUFFER_MIN..=1 << 50,
+        );
+        let ingest_bytes_max = self.size(
+            "daemon.ingest_bytes_max",
+            raw.ingest_bytes_max.as_ref(),
+            defaults::INGEST_BYTES_MAX,
+            1..=1 << 50,
+        );
+        // A frame, the tail that is carried over and the next read must fit side by side.
+        let least = max_event_bytes * 4;
+        if ingest_bytes_max < least {
+            let given = raw
+                .ingest_bytes_max
+                .as_ref()
+                .or(raw.max_event_bytes.as_ref());
+            let span = given.map_or(0..0, |given| given.span.clone());
+            self.report.error(
+                &span,
+                "daemon.ingest_bytes_max",
+                "less than four times max_event_bytes",
+                format!(
+                    "write ingest_bytes_max = \"{}\" or more",
+                    defaults::size(least)
+                ),
+            );
+        }
+        let workers = raw.workers.as_ref().map_or(0, |workers| workers.value);
+        Daemon {
+            data_dir: raw
+                .data_dir
+                .as_ref()
+                .and_then(|folder| self.data_dir(folder)),
+            workers: NonZeroUsize::new(as_usize(workers)).unwrap_or_else(cores),
+            max_event_bytes: as_usize(max_event_bytes),
+            memory_max: as_usize(memory_max),
+            ingest_bytes_max: as_usize(ingest_bytes_max),
+            shutdown_timeout: self.interval(
+                "daemon.shutdown_timeout",
+                raw.shutdown_timeout.as_ref(),
+                defaults::SHUTDOWN_TIMEOUT,
+                Duration::ZERO..=24 * HOUR,
+            ),
+        }
+    }
+
+    fn data_dir(&mut self, folder: &At<String>) -> Option<PathBuf> {
+        if folder.is_empty() || folder.contains("${") || folder.contains('\0') {
+            self.report.error(
+                &folder.span,
+                "daemon.data_dir",
+                "not a folder; environment variables can't be used here",
+                "write a path such as \"/var/lib/consentd\"",
+            );
+            return None;
+        }
+        Some(PathBuf::from(&folder.value))
+    }
+
+    fn admin(&mut self, raw: Option<&At<raw::Admin>>) -> Admin {
+        let default = SocketAddr::from(([127, 0, 0, 1], 9600));
+        let given = raw.and_then(|raw| raw.listen.as_ref());
+        let span = given.map_or(0..0, |given| given.span.clone());
+        let listen = match given {
+            None => Some(default),
+            Some(given) => self.address(given, "admin.listen"),
+        };
+        if let Some(address) = listen {
+            self.listens(address, &span, "admin.listen");
+            if !address.ip().is_loopback() {
+                self.report.warn(
+                    &span,
+                    "admin.listen",
+                    "whoever reaches this address can read the metrics and ask for a reload",
+                    format!(
+                        "write listen = \"{}\" to keep it local",
+                        defaults::ADMIN_LISTEN
+                    ),
+                );
+            }
+        }
+        Admin {
+            listen: listen.unwrap_or(default),
+        }
+    }
+
+    fn consent(&mut self, raw: Option<&At<raw::Consent>>) -> Consent {
+        let empty = raw::Consent::default();
+        let span = raw.map_or(0..0, |raw| raw.span.clone());
+        let raw = raw.map_or(&empty, |raw| &raw.value);
+        if raw.missing.is_none() && !self.report.is_spoilt("consent") {
+            self.missing(
+                &span,
+                "consent.missing",
+                "must say what happens to events without a consent object; there is no default",
+                "write missing = \"allow\" in [consent] and they go to every destination as if their \
+                 users had agreed, or missing = \"deny\" and they go only where no consent is needed",
+            );
+        }
+        Consent {
+            missing: missing(raw.missing.as_ref()).unwrap_or(Missing::Deny),
+            unmapped: match raw.unmapped.as_ref().map(|unmapped| unmapped.value) {
+                None | Some(raw::Unmapped::Allow) => Unmapped::Allow,
+                Some(raw::Unmapped::Deny) => Unmapped::Deny,
+            },
+            locations: self.locations(raw.locations.as_ref()),
+        }
+    }
+
+    fn locations(&mut self, raw: Option<&At<Vec<At<String>>>>) -> Vec<String> {
+        const KEY: &str = "consent.locations";
+        let Some(raw) = raw else {
+            return defaults::LOCATIONS.map(str::to_owned).into();
+        };
+        let pointers: Vec<String> = raw.iter().map(|pointer| pointer.value.clone()).collect();
+        match Locations::new(&pointers) {
+            Ok(_) => {}
+            Err(LocationError::Count(count)) => self.report.error(
+                &raw.span,
+                KEY,
+                format!("{count} locations"),
+                format!("write 1 to {MAX_LOCATIONS}, or take the key out for the default"),
+            ),
+            Err(LocationError::Form(at)) => self.report.error(
+                &raw[at].span,
+                &format!("{KEY}[{at}]"),
+                "not a place below /context",
+                "write \"/context/KEY\" or \"/context/KEY/KEY\"",
+            ),
+            Err(LocationError::Overlap(at)) => self.report.error(
+                &raw[at].span,
+                &format!("{KEY}[{at}]"),
+                "the same place as an earlier location, or above or below one",
+                "take it out",
+            ),
+        }
+        pointers
+    }
+
+    fn categories(&mut self, raw: Option<&At<Vec<At<raw::Category>>>>) -> Vec<CategorySpec> {
+        let mut specs = Vec::new();
+        let mut lines: HashMap<&str, usize> = HashMap::new();
+        for (position, category) in raw.iter().flat_map(|raw| raw.iter()).enumerate() {
+            let key = format!("categories[{position}].id");
+            if position == MAX_CATEGORIES {
+                self.report.error(
+                    &category.span,
+                    "categories",
+                    format!("more than {MAX_CATEGORIES} categories"),
+                    "take out those that no destination uses",
+                );
+            }
+            let Some(id) = &category.id else {
+                self.missing(
+                    &category.span,
+                    &key,
+                    "a category needs the ID that events use",
+                    "write id = \"...\"",
+                );
+                self.names.some_category_has_no_id = true;
+                continue;
+            };
+            self.category_id(id, &key);
+            let (line, _) = self.report.place(id.span.start);
+            if let Some(first) = lines.insert(id, line) {
+                self.report.error(
+                    &id.span,
+                    &key,
+                    format!(
+                        "the category `{}` is already defined on line {first}",
+                        id.value
+                    ),
+                    "take one out, or give it another ID",
+                );
+            }
+            let enabled = category
+                .enabled
+                .as_ref()
+                .is_none_or(|enabled| enabled.value);
+            if !enabled {
+                self.report
+                    .warn(&category.span, &key, "this category is off", "");
+            }
+            self.names.categories.insert(id.value.clone(), enabled);
+            self.names.category_ids.push(id.value.clone());
+            specs.push(CategorySpec {
+                id: id.value.clone(),
+                name: category
+                    .name
+                    .as_ref()
+                    .map_or(&id.value, |name| &name.value)
+                    .clone(),
+                enabled,
+            });
+        }
+        specs
+    }
+
+    fn category_id(&mut self, id: &At<String>, key: &str) {
+        let length = id.chars().count();
+        let (message, help) = if !(1..=34).contains(&length) {
+            (
+                "not 1 to 34 characters long",
+                "write a shorter ID; `name` can be longer",
+            )
+        } else if id.starts_with(|first: char| first.is_ascii_digit()) {
+            ("an ID can't start with a digit", "put a letter in front")
+        } else {
+            return;
+        };
+        let help = if length == 0 {
+            "write the ID that events use"
+        } else {
+            help
+        };
+        self.report.error(&id.span, key, message, help);
+    }
+
+    /// Warns of categories that no destination names.
+    fn unused_categories(
+        &mut self,
+        raw: Option<&At<Vec<At<raw::Category>>>>,
+        destinations: &[Destination],
+    ) {
+        let used: HashSet<&String> = destinations
+            .iter()
+            .flat_map(|destination| &destination.route.categories)
+            .collect();
+        for (position, category) in raw.iter().flat_map(|raw| raw.iter()).enumerate() {
+            if let Some(id) = category.id.as_ref().filter(|id| !used.contains(&id.value)) {
+                let key = format!("categories[{position}].id");
+                let message = format!("no destination uses the category `{}`", id.value);
+                self.report.warn(&id.span, &key, message, "");
+            }
+        }
+    }
+
+    /// Reports a name that refers to nothing.
+    fn dangling(&mut self, name: &At<String>, key: &str, kind: &str, known: &[String]) {
+        let known = || known.iter().map(String::as_str);
+        let plural = if kind == "category" {
+            "[[categories]]"
+        } else {
+            kind
+        };
+        let message = format!("there is no {kind} `{}`", super::structure::shown(name));
+        let help = match suggest::closest(name, known()) {
+            Some(guess) => format!("did you mean `{guess}`?"),
+            None => match suggest::list(known()) {
+                Some(all) => format!("write one of {all}, or define it"),
+                None => format!("define it: the config has no {plural} at all"),
+            },
+        };
+        self.report.error(&name.span, key, message, help);
+    }
+
+    /// Reports a key that must be there, unless it is there and wrong.
+    fn missing(&mut self, span: &Range<usize>, key: &str, message: &str, help: &str) {
+        if !self.report.is_spoilt(key) {
+            self.report.error(span, key, message, help);
+        }
+    }
+}
+
+fn missing(raw: Option<&At<raw::Missing>>) -> Option<Missing> {
+    raw.map(|missing| match missing.value {
+        raw::Missing::Allow => Missing::Allow,
+        raw::Missing::Deny => Missing::Deny,
+    })
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn as_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
