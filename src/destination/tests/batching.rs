@@ -106,7 +106,7 @@ fn runs_of_a_part_count_its_lines_only() {
     let outlet = outlet("crm");
     let mut parcel = parcel(&plan(1, "crm", &outlet, &[]), &lines);
     // Lines 2, 3 and 4: one of the first run (0 to 2), two of the second (3 to 5).
-    parcel.ranges = vec![16..40];
+    parcel.ranges = std::iter::once(16..40).collect();
     parcel.events = 3;
     let piece = Piece::of(parcel).next().unwrap();
     assert_eq!(piece.lines(), b"{\"n\":2}\n{\"n\":3}\n{\"n\":4}\n");

@@ -91,6 +91,7 @@ async fn a_full_file_is_followed_by_the_next_number_also_after_a_restart() {
     );
     fs::write(root.path().join("lake.ndjson.+7"), "").unwrap();
     fs::write(root.path().join("lake.ndjson.old"), "").unwrap();
+    drop(first);
     let mut second = sink(&path, by_size(20), Compression::None);
     send(&mut second, &numbered(2)).await;
     send(&mut second, &numbered(1)).await;
@@ -177,6 +178,22 @@ async fn a_file_that_was_moved_away_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_second_writer_waits_until_the_first_is_done() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("lake.ndjson");
+    let mut first = plain(&path);
+    send(&mut first, &numbered(1)).await;
+    let mut second = plain(&path);
+    second.verify().await.unwrap();
+    let answer = second.send(&batch(&numbered(2))).await;
+    assert!(matches!(answer, Outcome::Retry { .. }), "{answer:?}");
+    drop(first);
+    send(&mut second, &numbered(2)).await;
+    let text = joined(&numbered(1)) + &joined(&numbered(2));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[tokio::test]
 async fn what_cannot_be_written_waits_with_a_clear_cause() {
     let root = tempfile::tempdir().unwrap();
     let answer = plain(Path::new("/dev/full"))
@@ -202,7 +219,7 @@ async fn what_cannot_be_written_waits_with_a_clear_cause() {
             .to_string()
             .contains("file/lake")
     );
-    assert!(FileSink::new("lake-%Q".into(), Rotate::default(), Compression::None).is_err());
+    assert!(FileSink::new("lake-%".into(), Rotate::default(), Compression::None).is_err());
     assert!(FileSink::new("lake/".into(), Rotate::default(), Compression::None).is_err());
 }
 

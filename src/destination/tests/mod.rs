@@ -84,7 +84,7 @@ fn chunk(plan: &Plan, lines: &[String]) -> Arc<Chunk> {
 fn parcel(plan: &Plan, lines: &[String]) -> Parcel {
     let chunk = chunk(plan, lines);
     Parcel {
-        ranges: vec![0..chunk.bytes().len() as u32],
+        ranges: std::iter::once(0..chunk.bytes().len() as u32).collect(),
         events: lines.len() as u32,
         chunk,
         charge: None,

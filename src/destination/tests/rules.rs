@@ -14,7 +14,7 @@ fn events() -> Vec<String> {
     (0..12).map(|n| event(n, n % 2 == 0, n % 3 == 0)).collect()
 }
 
-fn ads(event: &String) -> bool {
+fn ads(event: &str) -> bool {
     event.contains("\"Ads\":true")
 }
 
@@ -45,7 +45,7 @@ async fn a_reload_that_tightens_the_rules_applies_to_what_waits() {
     let (left, counters) = rig.finish(LONG).await;
     let seen = script.seen();
     assert_eq!(seen[0].text.lines().count(), 12);
-    let kept: Vec<String> = events().into_iter().filter(ads).collect();
+    let kept: Vec<String> = events().into_iter().filter(|event| ads(event)).collect();
     let sent: Vec<u8> = joined(&kept).into_bytes();
     assert_eq!(
         seen[1].text,
