@@ -1,6 +1,7 @@
 //! Lines appended to files.
 //!
-//! A batch is one write to the file under its final name. The blocking calls run on the runtime's
+//! A batch is one write to the file under its final name, which is locked (`flock`) against a second
+//! writer as long as it is open. The blocking calls run on the runtime's
 //! threads for that; [`target`] holds them, [`name`] what a file is called.
 
 mod name;
@@ -40,11 +41,21 @@ impl FileSink {
             Compression::Gzip => ".gz",
             Compression::Zstd => ".zst",
         };
-        Ok(Self { naming: Arc::new(Naming::new(path, suffix)?), rotate, compression, target: None })
+        Ok(Self {
+            naming: Arc::new(Naming::new(path, suffix)?),
+            rotate,
+            compression,
+            target: None,
+        })
     }
 
     pub(super) async fn verify(&mut self) -> Result<(), SinkError> {
-        self.append(Payload::Nothing).await.map_err(|error| SinkError(error.to_string()))
+        match self.append(Payload::Nothing).await {
+            // The predecessor of this destination has it, and will be done with it.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(()),
+            Err(error) => Err(SinkError(error.to_string())),
+            Ok(()) => Ok(()),
+        }
     }
 
     pub(super) async fn send(&mut self, batch: &Batch) -> Outcome {
@@ -86,6 +97,7 @@ fn outcome_of(error: &io::Error) -> Outcome {
     let why = error.to_string();
     match error.kind() {
         ErrorKind::PermissionDenied
+        | ErrorKind::AlreadyExists
         | ErrorKind::IsADirectory
         | ErrorKind::NotADirectory
         | ErrorKind::ReadOnlyFilesystem

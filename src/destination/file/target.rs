@@ -1,6 +1,6 @@
 //! One open file: kept valid by cutting off whatever is not whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -159,6 +159,12 @@ fn open(path: &Path) -> io::Result<(File, Kind)> {
     let file = OpenOptions::new().append(true).create(true).open(path)?;
     let found = file.metadata()?;
     let kind = if found.file_type().is_file() {
+        // Cutting and appending do not go together with another writer, such as the predecessor of
+        // this destination that is still draining. Where there are no locks, there is no check.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let what = "another destination or process is writing to it";
+            return Err(io::Error::new(ErrorKind::ResourceBusy, what));
+        }
         Kind::Regular {
             device: found.dev(),
             inode: found.ino(),
