@@ -10,7 +10,7 @@ use super::framing::RUNS_PER_CALL_MAX;
 
 /// The unit of the budget. Every frame is charged for at least one, which also bounds how many
 /// frames there can be.
-pub const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 
 /// The budget of all sources together.
 #[derive(Clone, Debug)]

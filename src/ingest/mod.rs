@@ -13,13 +13,17 @@ mod budget;
 mod buffers;
 mod frame;
 pub mod framing;
+mod http;
 mod lane;
 mod listen;
 mod tails;
 mod tcp;
+#[cfg(test)]
+mod testing;
 
 pub use budget::{Budget, Room};
 pub use frame::{Frame, LISTED_MAX, Report};
+pub use http::{HttpLimits, HttpSource};
 pub use lane::{Context, Workers};
 pub use tails::{TAIL_BYTES_MAX, Tails};
 pub use tcp::TcpSource;

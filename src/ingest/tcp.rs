@@ -21,6 +21,9 @@ use super::lane::{Context, Lane};
 use super::listen::Listener;
 use super::tails::Tail;
 
+#[cfg(test)]
+mod tests;
+
 /// In a drain a connection is read until it was quiet for so long,
 const DRAIN_QUIET: Duration = Duration::from_millis(50);
 /// but no longer than this,
