@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::framing::RUNS_PER_CALL_MAX;
+
 /// The unit of the budget. Every frame is charged for at least one, which also bounds how many
 /// frames there can be.
-pub const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 
 /// The budget of all sources together.
 #[derive(Clone, Debug)]
@@ -36,10 +38,11 @@ impl Budget {
         }
     }
 
-    /// How many frames can exist at a time.
+    /// How many frames can exist at a time: one a page, except that all frames of one read exist
+    /// whatever the budget.
     #[must_use]
     pub fn frames_max(&self) -> usize {
-        self.pages_max as usize
+        (self.pages_max as usize).max(RUNS_PER_CALL_MAX)
     }
 
     /// Waits for room for `bytes`; more than the whole budget is cut down to it.
@@ -48,10 +51,11 @@ impl Budget {
         if let Ok(permit) = Arc::clone(&self.pages).try_acquire_many_owned(pages) {
             return Room { permit };
         }
-        let since = Instant::now();
-        let permit = Arc::clone(&self.pages).acquire_many_owned(pages).await;
-        self.blocked_us.fetch_add(since.elapsed().as_micros() as u64, Relaxed);
-        match permit {
+        let _blocked = Blocked {
+            since: Instant::now(),
+            blocked_us: &self.blocked_us,
+        };
+        match Arc::clone(&self.pages).acquire_many_owned(pages).await {
             Ok(permit) => Room { permit },
             // Nobody closes the semaphore.
             Err(_) => std::future::pending().await,
@@ -81,7 +85,26 @@ impl Budget {
     }
 }
 
+/// Counts the time that it lives, also of a wait that is given up.
+struct Blocked<'b> {
+    since: Instant,
+    blocked_us: &'b AtomicU64,
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        let us = self.since.elapsed().as_micros() as u64;
+        self.blocked_us.fetch_add(us, Relaxed);
+    }
+}
+
 impl Room {
+    /// For how many bytes there is room.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.permit.num_permits() * PAGE_BYTES
+    }
+
     /// Gives back all but the room for `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         let pages = bytes.div_ceil(PAGE_BYTES).max(1);

@@ -6,6 +6,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::budget::Room;
+use super::buffers::{Buffer, Buffers};
+use super::framing::Run;
 use crate::parse::{PADDING, RejectReason};
 use crate::route::SourceId;
 
@@ -13,7 +15,9 @@ use crate::route::SourceId;
 #[derive(Debug)]
 pub struct Frame {
     /// The lines and [`PADDING`] bytes behind them.
-    bytes: Vec<u8>,
+    bytes: Buffer,
+    /// Where the lines begin.
+    start: usize,
     /// Where they came from.
     pub source: SourceId,
     /// When they were read.
@@ -28,19 +32,34 @@ impl Frame {
     /// A frame of `lines`; the last may lack its line end.
     #[must_use]
     pub fn new(
-        mut lines: Vec<u8>,
+        lines: impl Into<Run>,
         source: SourceId,
         received_at: Instant,
         room: Arc<Room>,
     ) -> Self {
-        lines.resize(lines.len() + PADDING, 0);
-        Self { bytes: lines, source, received_at, reply: None, _room: room }
+        let Run { mut bytes, start } = lines.into();
+        bytes.resize(bytes.len() + PADDING, 0);
+        Self {
+            bytes: Buffer::from(bytes),
+            start,
+            source,
+            received_at,
+            reply: None,
+            _room: room,
+        }
+    }
+
+    /// Lets the memory of the lines go back to `buffers` when the worker is done with it.
+    pub(super) fn returning_to(mut self, buffers: &Buffers) -> Self {
+        self.bytes.return_to(buffers);
+        self
     }
 
     /// The lines with their padding, and the length without it.
     pub fn bytes(&mut self) -> (&mut [u8], usize) {
-        let len = self.bytes.len() - PADDING;
-        (&mut self.bytes, len)
+        let lines = &mut self.bytes.as_mut_slice()[self.start..];
+        let len = lines.len() - PADDING;
+        (lines, len)
     }
 }
 
