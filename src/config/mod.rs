@@ -22,6 +22,7 @@ mod validate;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use finding::{ConfigErrors, Finding};
@@ -70,6 +71,32 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+impl LoadError {
+    /// Every mistake, a sentence each.
+    #[must_use]
+    pub fn messages(&self) -> Vec<String> {
+        match self {
+            Self::Unreadable(..) => vec![self.to_string()],
+            Self::Invalid(errors) => {
+                errors.errors.iter().map(|error| format!("{}:{error}", errors.file)).collect()
+            }
+        }
+    }
+}
+
+/// The admin address of a config that may have mistakes elsewhere: a daemon that runs must be found
+/// although its new config is wrong.
+///
+/// # Errors
+/// [`LoadError::Unreadable`].
+pub fn admin_address(path: &Path) -> Result<SocketAddr, LoadError> {
+    let bytes =
+        std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
+    let table = toml::from_slice::<toml::Table>(&bytes).ok();
+    let listen = table.as_ref().and_then(|table| table.get("admin")?.get("listen")?.as_str());
+    Ok(listen.and_then(|listen| listen.parse().ok()).unwrap_or(Admin::DEFAULT))
+}
+
 /// Reads and checks a config file.
 ///
 /// # Errors
@@ -91,11 +118,7 @@ pub fn parse(file: &str, content: &[u8]) -> Result<Loaded, ConfigErrors> {
     let (errors, warnings) = report.finish();
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
-        _ => Err(ConfigErrors {
-            file: file.to_owned(),
-            errors,
-            warnings,
-        }),
+        _ => Err(ConfigErrors { file: file.to_owned(), errors, warnings }),
     }
 }
 

@@ -93,6 +93,12 @@ impl Running {
         self.end(until, None);
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Waits for the end; how many events were left pending.
     ///
     /// # Errors
