@@ -22,6 +22,7 @@ mod validate;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use finding::{ConfigErrors, Finding};
@@ -30,7 +31,6 @@ pub use schema::schema;
 pub use text::{ResolveError, Resolved, Secret, Text};
 
 use finding::Report;
-use serde::Deserialize;
 
 /// A config without mistakes.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,14 +70,25 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+impl LoadError {
+    /// The reasons, each a line.
+    #[must_use]
+    pub fn messages(&self) -> Vec<String> {
+        match self {
+            Self::Unreadable(..) => vec![self.to_string()],
+            Self::Invalid(errors) => {
+                errors.errors.iter().map(|error| format!("{}:{error}", errors.file)).collect()
+            }
+        }
+    }
+}
+
 /// Reads and checks a config file.
 ///
 /// # Errors
 /// [`LoadError`] where the file can't be read or has any mistake.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let bytes =
-        std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
-    parse(&path.display().to_string(), &bytes).map_err(LoadError::Invalid)
+    parse(&path.display().to_string(), &read_file(path)?).map_err(LoadError::Invalid)
 }
 
 /// Checks the content of a config file; `file` is its name in errors.
@@ -108,7 +119,7 @@ fn read(content: &[u8], text: &str, report: &mut Report<'_>) -> Option<Config> {
     }
     let mut document = syntax::document(text, report)?;
     structure::check(&mut document, schema(), report);
-    match raw::File::deserialize(toml::de::Deserializer::from(document)) {
+    match raw::File::read(document) {
         Ok(file) => validate::validate(&file, report),
         Err(error) => {
             // The schema let something through that the types refuse: still an error with a place.
@@ -116,4 +127,28 @@ fn read(content: &[u8], text: &str, report: &mut Report<'_>) -> Option<Config> {
             None
         }
     }
+}
+
+/// The admin address alone, from a config that may have mistakes elsewhere: a daemon that runs with
+/// an older version of the file can be asked, and says what is wrong with the new one.
+///
+/// # Errors
+/// [`LoadError`] where the file can't be read, or the address is not there to be found.
+pub fn admin_address(path: &Path) -> Result<SocketAddr, LoadError> {
+    let content = read_file(path)?;
+    let text = String::from_utf8_lossy(&content);
+    let mut report = Report::new(&text);
+    let found = syntax::document(&text, &mut report).and_then(|mut document| {
+        document.get_mut().retain(|section| section == "admin");
+        structure::check(&mut document, schema(), &mut report);
+        validate::admin_address(&raw::File::read(document).ok()?, &mut report)
+    });
+    let (errors, warnings) = report.finish();
+    found.ok_or_else(|| {
+        LoadError::Invalid(ConfigErrors { file: path.display().to_string(), errors, warnings })
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))
 }

@@ -14,6 +14,8 @@ mod source;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeTable;
 
 pub(super) use destination::{Batch, Destination, DestinationType, Retry, Rotate};
 pub(super) use destination::{Compression, Format, Match, WhenFull};
@@ -43,6 +45,13 @@ pub(super) struct File {
     pub(super) destinations: Option<At<Named<Destination>>>,
     /// Events and what must become of them, one `[[tests]]` each: `consentd test` runs them.
     pub(super) tests: Option<At<Vec<At<Test>>>>,
+}
+
+impl File {
+    /// The document, which was checked against the schema of this type.
+    pub(super) fn read(document: Spanned<DeTable<'_>>) -> Result<Self, toml::de::Error> {
+        Self::deserialize(toml::de::Deserializer::from(document))
+    }
 }
 
 /// `[daemon]`

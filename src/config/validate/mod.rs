@@ -27,11 +27,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Checks `file`; the config only if nothing at all is wrong.
 pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Config> {
-    let mut check = Check {
-        report,
-        names: Names::default(),
-        listening: Vec::new(),
-    };
+    let mut check = Check::new(report);
     let daemon = check.daemon(file.daemon.as_ref());
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
@@ -54,6 +50,13 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
     })
 }
 
+/// The admin address of a file with nothing but that.
+pub(super) fn admin_address(file: &raw::File, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let mut check = Check::new(report);
+    let admin = check.admin(file.admin.as_ref());
+    (!check.report.has_errors()).then_some(admin.listen)
+}
+
 struct Check<'r, 'a> {
     report: &'r mut Report<'a>,
     names: Names,
@@ -73,7 +76,11 @@ struct Names {
     destinations: Vec<String>,
 }
 
-impl Check<'_, '_> {
+impl<'r, 'a> Check<'r, 'a> {
+    fn new(report: &'r mut Report<'a>) -> Self {
+        Self { report, names: Names::default(), listening: Vec::new() }
+    }
+
     fn daemon(&mut self, raw: Option<&At<raw::Daemon>>) -> Daemon {
         let empty = raw::Daemon::default();
         let raw = raw.map_or(&empty, |raw| &raw.value);
