@@ -3,10 +3,20 @@
 //! The modules stand in the order in which an event passes them; `ARCHITECTURE.md` walks the way.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod ingest;
+
+pub mod shard;
+
 pub mod parse;
 
 pub mod consent;
 
 pub mod route;
 
+pub mod destination;
+
 pub mod config;
+
+pub mod metrics;
+
+pub mod buffer;

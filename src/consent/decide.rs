@@ -132,12 +132,15 @@ impl<'e> Decision<'e> {
                     (out > 0).then_some(off)
                 }
             };
-            let recipients = Recipients::Class {
-                class: ClassId(class as u16),
-                except,
-            };
+            let recipients = Recipients::Class { class: ClassId(class as u16), except };
             Some(Permit { line, recipients })
         })
+    }
+
+    /// Whether integrations switch anything off.
+    #[inline]
+    pub(crate) fn switches_off(&self) -> bool {
+        self.off.is_some()
     }
 
     /// Destinations that integrations switch off although consent would allow them, and whether
@@ -163,28 +166,17 @@ impl<'e> Decision<'e> {
         if !known.enabled {
             return Outcome::Drop(Refusal::Disabled);
         }
-        if !self
-            .table
-            .open(self.source)
-            .is_some_and(|open| open.contains(class))
-        {
+        if !self.table.open(self.source).is_some_and(|open| open.contains(class)) {
             return Outcome::Drop(Refusal::Source);
         }
         let deliver = bit_is_set(self.answer.deliver, class);
         if !deliver && !bit_is_set(self.answer.filtered, class) {
             return Outcome::Drop(Refusal::Consent);
         }
-        if self
-            .off
-            .is_some_and(|off| off.contains(destination.0.into()))
-        {
+        if self.off.is_some_and(|off| off.contains(destination.0.into())) {
             return Outcome::Drop(Refusal::Integrations);
         }
-        if deliver {
-            Outcome::Deliver
-        } else {
-            Outcome::Drop(Refusal::Filtered)
-        }
+        if deliver { Outcome::Deliver } else { Outcome::Drop(Refusal::Filtered) }
     }
 
     /// The permit for one destination of the table.
@@ -193,10 +185,9 @@ impl<'e> Decision<'e> {
     /// [`Refusal`] where the decision does not allow it.
     pub fn permit_for(&self, destination: DestinationId) -> Result<Permit<'e>, Refusal> {
         match self.outcome(destination) {
-            Outcome::Deliver => Ok(Permit {
-                line: self.event.line(),
-                recipients: Recipients::One(destination),
-            }),
+            Outcome::Deliver => {
+                Ok(Permit { line: self.event.line(), recipients: Recipients::One(destination) })
+            }
             Outcome::Drop(refusal) => Err(refusal),
         }
     }

@@ -63,11 +63,7 @@ impl Judge {
         }
         if len > self.max_event_bytes {
             let detail = "longer than max_event_bytes";
-            return Err(Rejection {
-                reason: RejectReason::TooLarge,
-                detail,
-                at: None,
-            });
+            return Err(Rejection { reason: RejectReason::TooLarge, detail, at: None });
         }
         let event = self.parser.parse(buffer, len, table.locations())?;
         let reading = preferences::read(&event, table)?;
@@ -105,20 +101,20 @@ fn switch_off(event: &Event<'_>, table: &RoutingTable, off: &mut BitSet) -> bool
     }
     let all_off = event
         .members(integrations)
-        .any(|(name, value)| name == b"All" && matches!(value, Value::False));
+        .any(|(name, _, value)| name == b"All" && matches!(value, Value::False));
     if all_off {
         off.fill_to(table.destinations().len());
     } else {
         off.clear();
     }
     let mut any = all_off;
-    for (name, value) in event.members(integrations) {
+    for (name, hash, value) in event.members(integrations) {
         let on = match value {
             Value::True | Value::Object => true,
             Value::False | Value::Other => false,
         };
         if on == all_off {
-            for destination in table.integration(name) {
+            for destination in table.integration(name, hash) {
                 if on {
                     off.remove(destination.0.into());
                 } else {

@@ -5,7 +5,7 @@
 //! [`Memo::drain`]): an event costs one increment, however many destinations it does not reach.
 
 use super::preferences::ConsentState;
-use crate::route::{CategoryMask, RoutingTable, SourceId, name_hash};
+use crate::route::{CategoryMask, RoutingTable, SourceId};
 
 /// Everything that an answer depends on, integrations aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,21 +28,16 @@ impl Question {
             ConsentState::NotProvided => (CategoryMask::default(), NOT_PROVIDED),
         };
         let update = if update { UPDATE } else { 0 };
-        Self {
-            granted,
-            rest: state | update | u64::from(kind) << 16 | u64::from(source.0) << 32,
-        }
+        Self { granted, rest: state | update | u64::from(kind) << 16 | u64::from(source.0) << 32 }
     }
 
     #[inline]
     fn slot(&self, slots: usize) -> usize {
         let [a, b, c, d] = self.granted.0;
-        // Two multiplications mix the first words, which are the ones in use with few categories.
-        let low = name_hash(
-            a ^ self.rest,
-            &(b ^ c.rotate_left(21) ^ d.rotate_left(42)).to_le_bytes(),
-        );
-        (low as usize) & (slots - 1)
+        let rest = b ^ c.rotate_left(21) ^ d.rotate_left(42);
+        let mixed = (a ^ self.rest.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ rest.wrapping_mul(0xa076_1d64_78bd_642f);
+        (mixed >> 40) as usize & (slots - 1)
     }
 }
 
@@ -162,12 +157,7 @@ impl Memo {
         let events = std::mem::take(&mut self.counts[slot]);
         let source = SourceId((self.questions[slot].rest >> 32) as u16);
         let (deliver, filtered) = self.sets(slot);
-        each(Counted {
-            events,
-            source,
-            deliver,
-            filtered,
-        });
+        each(Counted { events, source, deliver, filtered });
     }
 
     #[inline]

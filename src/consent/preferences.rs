@@ -42,11 +42,7 @@ pub(crate) fn read(event: &Event<'_>, table: &RoutingTable) -> Result<Reading, R
         Context::NotObject => (ConsentState::Malformed, 0),
         Context::Object => in_context(event, table),
     };
-    Ok(Reading {
-        state,
-        unknown,
-        update,
-    })
+    Ok(Reading { state, unknown, update })
 }
 
 /// Tries the locations in order; the first that exists is used.
@@ -79,8 +75,8 @@ fn in_context(event: &Event<'_>, table: &RoutingTable) -> (ConsentState, u32) {
 fn granted(event: &Event<'_>, preferences: Node, table: &RoutingTable) -> (ConsentState, u32) {
     let mut mask = CategoryMask::default();
     let mut unknown = 0;
-    for (id, value) in event.members(preferences) {
-        match (table.category(id), value) {
+    for (id, hash, value) in event.members(preferences) {
+        match (table.category_hashed(id, hash), value) {
             (Some(category), Value::True) => mask.insert(category),
             (Some(_), Value::False | Value::Object | Value::Other) => {}
             (None, _) => unknown += 1,
@@ -90,17 +86,8 @@ fn granted(event: &Event<'_>, preferences: Node, table: &RoutingTable) -> (Conse
 }
 
 fn check_update(event: &Event<'_>) -> Result<(), Rejection> {
-    let used = event
-        .located()
-        .map(|(_, node)| node)
-        .find(|node| *node != Node::Absent);
-    let reject = |reason, detail| {
-        Err(Rejection {
-            reason,
-            detail,
-            at: None,
-        })
-    };
+    let used = event.located().map(|(_, node)| node).find(|node| *node != Node::Absent);
+    let reject = |reason, detail| Err(Rejection { reason, detail, at: None });
     match used {
         None | Some(Node::Absent) => reject(
             RejectReason::PreferencesMissing,
@@ -116,7 +103,7 @@ fn check_update(event: &Event<'_>) -> Result<(), Rejection> {
 
 fn all_booleans(event: &Event<'_>, node: Option<Node>) -> bool {
     node.is_some_and(|node| {
-        event.members(node).all(|(_, value)| match value {
+        event.members(node).all(|(_, _, value)| match value {
             Value::True | Value::False => true,
             Value::Object | Value::Other => false,
         })

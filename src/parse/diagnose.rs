@@ -20,11 +20,7 @@ pub(crate) fn diagnose(line: &[u8]) -> Rejection {
 }
 
 fn invalid(detail: &'static str, at: usize) -> Rejection {
-    Rejection {
-        reason: RejectReason::InvalidJson,
-        detail,
-        at: u32::try_from(at).ok(),
-    }
+    Rejection { reason: RejectReason::InvalidJson, detail, at: u32::try_from(at).ok() }
 }
 
 struct Check<'a> {
@@ -40,11 +36,7 @@ impl Check<'_> {
         }
         self.value()?;
         self.white_space();
-        if self.at < self.line.len() {
-            self.fail("more than one JSON object")
-        } else {
-            Ok(())
-        }
+        if self.at < self.line.len() { self.fail("more than one JSON object") } else { Ok(()) }
     }
 
     /// One value and all that is in it, without recursion: the depth is the attacker's choice.
@@ -60,11 +52,7 @@ impl Check<'_> {
                     if open.len() >= MAX_DEPTH as usize {
                         let detail = "nested too deep";
                         let at = u32::try_from(self.at).ok();
-                        return Err(Rejection {
-                            reason: RejectReason::TooDeep,
-                            detail,
-                            at,
-                        });
+                        return Err(Rejection { reason: RejectReason::TooDeep, detail, at });
                     }
                     self.at += 1;
                     self.white_space();
@@ -179,11 +167,7 @@ impl Check<'_> {
         while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at == start {
-            self.fail("invalid number")
-        } else {
-            Ok(())
-        }
+        if self.at == start { self.fail("invalid number") } else { Ok(()) }
     }
 
     fn white_space(&mut self) {
@@ -212,10 +196,7 @@ mod tests {
             assert_eq!(format!("{}: {found}", found.reason.label()), expected);
         };
         check(b"", "invalid_json: expected one JSON object at byte 0");
-        check(
-            b"\xef\xbb\xbf{}",
-            "invalid_json: expected one JSON object at byte 0",
-        );
+        check(b"\xef\xbb\xbf{}", "invalid_json: expected one JSON object at byte 0");
         check(b"[]", "invalid_json: expected one JSON object at byte 0");
         check(b"{}{}", "invalid_json: more than one JSON object at byte 2");
         check(
@@ -227,14 +208,8 @@ mod tests {
             b"{\"a\":\"\\ud800\"}",
             "invalid_json: invalid escape sequence or lone surrogate at byte 6",
         );
-        check(
-            b"{\"a\":\"\xff\"}",
-            "invalid_json: not valid UTF-8 at byte 6",
-        );
-        check(
-            b"{\"a\":\"\0\"}",
-            "invalid_json: control character in a string at byte 6",
-        );
+        check(b"{\"a\":\"\xff\"}", "invalid_json: not valid UTF-8 at byte 6");
+        check(b"{\"a\":\"\0\"}", "invalid_json: control character in a string at byte 6");
         check(b"{\"a\":nul}", "invalid_json: expected a value at byte 5");
         let deep = [b"{\"a\":".repeat(64), b"{}".to_vec(), b"}".repeat(64)].concat();
         check(&deep, "too_deep: nested too deep at byte 320");

@@ -37,9 +37,7 @@ fn decode_unicode(bytes: &[u8], at: usize) -> Option<(usize, char)> {
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 4)?;
-    digits.iter().try_fold(0, |value, &digit| {
-        Some(value << 4 | char::from(digit).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
 }
 
 /// Whether every `\` of `line` starts a valid escape sequence.

@@ -50,6 +50,8 @@ pub enum Value {
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
     pub(crate) key: KeyBytes,
+    /// `name_hash` of the key.
+    pub(crate) hash: u64,
     /// The value.
     pub value: Value,
 }
@@ -101,17 +103,13 @@ impl<'a> Event<'a> {
     /// The string at `type`, unescaped.
     #[must_use]
     pub fn kind(&self) -> Option<&'a [u8]> {
-        self.found
-            .kind
-            .map(|key| key.of(self.line, &self.found.unescaped))
+        self.found.kind.map(|key| key.of(self.line, &self.found.unescaped))
     }
 
     /// The string at `event`, unescaped.
     #[must_use]
     pub fn name(&self) -> Option<&'a [u8]> {
-        self.found
-            .name
-            .map(|key| key.of(self.line, &self.found.unescaped))
+        self.found.name.map(|key| key.of(self.line, &self.found.unescaped))
     }
 
     /// What `context` is.
@@ -130,35 +128,25 @@ impl<'a> Event<'a> {
     /// at the location itself.
     pub fn located(&self) -> impl Iterator<Item = (Option<Node>, Node)> + 'a {
         let found = self.found;
-        self.locations
-            .list()
-            .iter()
-            .zip(&found.located)
-            .map(|(location, node)| {
-                (
-                    location
-                        .nested
-                        .then(|| found.roots[usize::from(location.root)]),
-                    *node,
-                )
-            })
+        self.locations.list().iter().zip(&found.located).map(|(location, node)| {
+            (location.nested.then(|| found.roots[usize::from(location.root)]), *node)
+        })
     }
 
-    /// The members of a preferences object or of `integrations`: key (unescaped) and value.
-    pub fn members(&self, node: Node) -> impl Iterator<Item = (&'a [u8], Value)> + 'a {
+    /// The members of a preferences object or of `integrations`: key (unescaped), its
+    /// `name_hash`, and value.
+    #[inline]
+    pub(crate) fn members(&self, node: Node) -> impl Iterator<Item = (&'a [u8], u64, Value)> + 'a {
         let (line, found) = (self.line, self.found);
         let members = match node {
             Node::Object { first, count } => {
                 let first = first as usize;
-                found
-                    .members
-                    .get(first..first + count as usize)
-                    .unwrap_or_default()
+                found.members.get(first..first + count as usize).unwrap_or_default()
             }
             Node::Absent | Node::NotObject => &[],
         };
         members
             .iter()
-            .map(move |member| (member.key.of(line, &found.unescaped), member.value))
+            .map(move |member| (member.key.of(line, &found.unescaped), member.hash, member.value))
     }
 }

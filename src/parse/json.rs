@@ -56,26 +56,16 @@ impl Parser {
         len: usize,
         locations: &'a Locations,
     ) -> Result<Event<'a>, Rejection> {
-        debug_assert!(
-            buffer.len() >= len + PADDING,
-            "a line needs padding behind it"
-        );
+        debug_assert!(buffer.len() >= len + PADDING, "a line needs padding behind it");
         let structural = self.scan(buffer, len);
         let line = &buffer[..len];
         let escapes = memchr::memchr(b'\\', line).is_some();
         let tokens = self.buffers.structural_indexes();
         let valid = structural
             && (!escapes || escape::all_valid(line))
-            && Walk::new(
-                line,
-                tokens,
-                escapes,
-                locations,
-                &mut self.found,
-                &mut self.keys,
-            )
-            .event()
-            .is_some();
+            && Walk::new(line, tokens, escapes, locations, &mut self.found, &mut self.keys)
+                .event()
+                .is_some();
         if !valid {
             return Err(diagnose(line));
         }
@@ -83,11 +73,7 @@ impl Parser {
             let detail = "a key that is read stands twice in its object";
             return Err(Rejection::new(RejectReason::DuplicateKey, detail));
         }
-        Ok(Event {
-            line,
-            found: &self.found,
-            locations,
-        })
+        Ok(Event { line, found: &self.found, locations })
     }
 
     /// Runs simd-json's first stage; whether the line is valid as far as that stage can tell.

@@ -1,23 +1,30 @@
 //! Keys, and whether one stands twice in its object.
 
-use crate::route::name_hash;
-
 /// Where the bytes of a key are: in the line, or unescaped beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyBytes {
-    pub(crate) start: u32,
-    pub(crate) len: u32,
-    pub(crate) unescaped: bool,
+    start: u32,
+    /// The length; the highest bit says that the key is not in the line but unescaped.
+    len: u32,
 }
+
+const UNESCAPED: u32 = 1 << 31;
 
 impl KeyBytes {
     #[inline]
+    pub(crate) fn in_line(start: usize, len: usize) -> Self {
+        Self { start: start as u32, len: len as u32 & !UNESCAPED }
+    }
+
+    pub(crate) fn unescaped(start: usize, len: usize) -> Self {
+        Self { start: start as u32, len: len as u32 | UNESCAPED }
+    }
+
+    #[inline]
     pub(crate) fn of<'a>(self, line: &'a [u8], unescaped: &'a [u8]) -> &'a [u8] {
-        let bytes = if self.unescaped { unescaped } else { line };
-        let start = self.start as usize;
-        bytes
-            .get(start..start + self.len as usize)
-            .unwrap_or_default()
+        let bytes = if self.len & UNESCAPED == 0 { line } else { unescaped };
+        let (start, len) = (self.start as usize, (self.len & !UNESCAPED) as usize);
+        bytes.get(start..start + len).unwrap_or_default()
     }
 }
 
@@ -42,20 +49,26 @@ impl KeySet {
     /// Adds a key; says whether it is known to be a repetition. Beyond [`SEARCHED`] keys the answer
     /// comes from [`KeySet::repeated`].
     #[inline]
-    pub(crate) fn insert(&mut self, key: KeyBytes, line: &[u8], unescaped: &[u8]) -> bool {
-        let bytes = key.of(line, unescaped);
-        let hash = name_hash(0, bytes);
+    pub(crate) fn insert(
+        &mut self,
+        key: KeyBytes,
+        hash: u64,
+        line: &[u8],
+        unescaped: &[u8],
+    ) -> bool {
         let (word, bit) = ((hash >> 6 & 3) as usize, 1 << (hash & 63));
         let maybe = self.seen[word] & bit != 0;
         self.seen[word] |= bit;
         let repeated = maybe
             && self.keys.len() <= SEARCHED
-            && self
-                .keys
-                .iter()
-                .any(|other| other.of(line, unescaped) == bytes);
+            && self.is_there(key.of(line, unescaped), line, unescaped);
         self.keys.push(key);
         repeated
+    }
+
+    #[cold]
+    fn is_there(&self, key: &[u8], line: &[u8], unescaped: &[u8]) -> bool {
+        self.keys.iter().any(|other| other.of(line, unescaped) == key)
     }
 
     /// Whether an object of more than [`SEARCHED`] keys repeats one. To be asked at its end.
@@ -63,17 +76,15 @@ impl KeySet {
         if self.keys.len() <= SEARCHED {
             return false;
         }
-        self.keys
-            .sort_unstable_by(|a, b| a.of(line, unescaped).cmp(b.of(line, unescaped)));
-        self.keys
-            .windows(2)
-            .any(|pair| pair[0].of(line, unescaped) == pair[1].of(line, unescaped))
+        self.keys.sort_unstable_by(|a, b| a.of(line, unescaped).cmp(b.of(line, unescaped)));
+        self.keys.windows(2).any(|pair| pair[0].of(line, unescaped) == pair[1].of(line, unescaped))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::name_hash;
 
     fn repeats(keys: &[String]) -> bool {
         let line: Vec<u8> = keys.concat().into_bytes();
@@ -81,39 +92,23 @@ mod tests {
         let mut start = 0;
         let mut found = false;
         for key in keys {
-            let bytes = KeyBytes {
-                start,
-                len: key.len() as u32,
-                unescaped: false,
-            };
-            found |= set.insert(bytes, &line, &[]);
-            start += key.len() as u32;
+            let bytes = KeyBytes::in_line(start, key.len());
+            found |= set.insert(bytes, name_hash(key.as_bytes()), &line, &[]);
+            start += key.len();
         }
         found || set.repeated(&line, &[])
     }
 
     #[test]
     fn a_repetition_is_found_whatever_the_number_of_keys_and_its_place() {
-        for count in [
-            1_usize,
-            2,
-            10,
-            SEARCHED - 1,
-            SEARCHED,
-            SEARCHED + 1,
-            SEARCHED + 2,
-            500,
-        ] {
+        for count in [1_usize, 2, 10, SEARCHED - 1, SEARCHED, SEARCHED + 1, SEARCHED + 2, 500] {
             let keys: Vec<String> = (0..count).map(|n| format!("key{n}")).collect();
             assert!(!repeats(&keys), "{count} distinct keys");
             for copied in [0, count / 2, count - 1] {
                 for place in [0, count / 2, count] {
                     let mut with_copy = keys.clone();
                     with_copy.insert(place, keys[copied].clone());
-                    assert!(
-                        repeats(&with_copy),
-                        "{count} keys, {copied} again at {place}"
-                    );
+                    assert!(repeats(&with_copy), "{count} keys, {copied} again at {place}");
                 }
             }
         }

@@ -44,10 +44,7 @@ impl Lines {
         self.at = stop + 1;
         let len = stop - start;
         let crlf = len > 0 && bytes[stop - 1] == b'\r';
-        Some(Line {
-            start,
-            len: len - usize::from(crlf),
-        })
+        Some(Line { start, len: len - usize::from(crlf) })
     }
 }
 
@@ -122,10 +119,7 @@ mod tests {
         check("{\"a\":\r1}\r\n{}\r\n", "{\"a\": 1}\r\n{}\r\n");
         check("{}\n{\"a\":\r1}", "{}\n{\"a\": 1}");
         check("{\"a\":\"\r\"}\n", "{\"a\":\"\r\"}\n");
-        check(
-            "{\"a\":\"\\\"\r\"\r}\r\r\n{\r}",
-            "{\"a\":\"\\\"\r\" } \r\n{ }",
-        );
+        check("{\"a\":\"\\\"\r\"\r}\r\r\n{\r}", "{\"a\":\"\\\"\r\" } \r\n{ }");
     }
 
     #[test]

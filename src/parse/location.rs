@@ -52,10 +52,7 @@ pub enum LocationError {
 impl fmt::Display for LocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Count(n) => write!(
-                f,
-                "{n} consent locations; 1 to {MAX_LOCATIONS} are possible"
-            ),
+            Self::Count(n) => write!(f, "{n} consent locations; 1 to {MAX_LOCATIONS} are possible"),
             Self::Form(_) => {
                 f.write_str("a consent location is /context/<key> or /context/<key>/<key>")
             }
@@ -77,10 +74,7 @@ impl Locations {
         }
         let mut locations = Self::default();
         for (at, pointer) in pointers.iter().enumerate() {
-            let path = pointer
-                .as_ref()
-                .strip_prefix("/context/")
-                .ok_or(LocationError::Form(at))?;
+            let path = pointer.as_ref().strip_prefix("/context/").ok_or(LocationError::Form(at))?;
             let mut segments = path.split('/').map(unescape);
             match (segments.next(), segments.next(), segments.next()) {
                 (Some(root), None, _) if !root.is_empty() => locations.add(at, root, None)?,
@@ -103,11 +97,7 @@ impl Locations {
         let known = self.roots.iter().position(|r| r.name == root);
         let position = known.unwrap_or(self.roots.len());
         if known.is_none() {
-            self.roots.push(Root {
-                name: root,
-                location: None,
-                below: Vec::new(),
-            });
+            self.roots.push(Root { name: root, location: None, below: Vec::new() });
         }
         let entry = &mut self.roots[position];
         let nested = leaf.is_some();
@@ -121,10 +111,7 @@ impl Locations {
                 entry.below.push((leaf, number));
             }
         }
-        self.list.push(Location {
-            root: position as u8,
-            nested,
-        });
+        self.list.push(Location { root: position as u8, nested });
         Ok(())
     }
 
@@ -146,20 +133,14 @@ impl Locations {
     /// The location at key `name` of the object at `root`.
     #[inline]
     pub(crate) fn below(&self, root: u8, name: &[u8]) -> Option<u8> {
-        let (_, location) = self.roots[usize::from(root)]
-            .below
-            .iter()
-            .find(|(n, _)| **n == *name)?;
+        let (_, location) =
+            self.roots[usize::from(root)].below.iter().find(|(n, _)| **n == *name)?;
         Some(*location)
     }
 }
 
 fn unescape(segment: &str) -> Box<[u8]> {
-    segment
-        .replace("~1", "/")
-        .replace("~0", "~")
-        .into_bytes()
-        .into()
+    segment.replace("~1", "/").replace("~0", "~").into_bytes().into()
 }
 
 #[cfg(test)]
@@ -169,36 +150,17 @@ mod tests {
     #[test]
     fn forms() {
         let check = |pointers: &[&str], expected: Result<(), LocationError>| {
-            assert_eq!(
-                Locations::new(pointers).map(|_| ()),
-                expected,
-                "{pointers:?}"
-            );
+            assert_eq!(Locations::new(pointers).map(|_| ()), expected, "{pointers:?}");
         };
-        check(
-            &[
-                "/context/consent/categoryPreferences",
-                "/context/consentCategories",
-            ],
-            Ok(()),
-        );
+        check(&["/context/consent/categoryPreferences", "/context/consentCategories"], Ok(()));
         check(&["/context/c/a", "/context/c/b"], Ok(()));
         check(&[], Err(LocationError::Count(0)));
         check(&["/context/a", "/consent"], Err(LocationError::Form(1)));
         check(&["/context/"], Err(LocationError::Form(0)));
         check(&["/context/a/b/c"], Err(LocationError::Form(0)));
-        check(
-            &["/context/a", "/context/a"],
-            Err(LocationError::Overlap(1)),
-        );
-        check(
-            &["/context/a", "/context/a/b"],
-            Err(LocationError::Overlap(1)),
-        );
-        check(
-            &["/context/a/b", "/context/a"],
-            Err(LocationError::Overlap(1)),
-        );
+        check(&["/context/a", "/context/a"], Err(LocationError::Overlap(1)));
+        check(&["/context/a", "/context/a/b"], Err(LocationError::Overlap(1)));
+        check(&["/context/a/b", "/context/a"], Err(LocationError::Overlap(1)));
     }
 
     #[test]

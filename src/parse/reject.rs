@@ -57,11 +57,7 @@ pub struct Rejection {
 
 impl Rejection {
     pub(crate) fn new(reason: RejectReason, detail: &'static str) -> Self {
-        Self {
-            reason,
-            detail,
-            at: None,
-        }
+        Self { reason, detail, at: None }
     }
 }
 

@@ -11,6 +11,7 @@ use super::event::{Context, Found, Member, Node, Value};
 use super::keys::{KeyBytes, KeySet};
 use super::location::Step;
 use super::{Locations, MAX_DEPTH, escape};
+use crate::route::name_hash;
 
 pub(crate) struct Walk<'a> {
     line: &'a [u8],
@@ -32,11 +33,6 @@ pub(crate) struct Keys {
     inner: KeySet,
 }
 
-enum Next {
-    Key(KeyBytes),
-    End,
-}
-
 impl<'a> Walk<'a> {
     pub(crate) fn new(
         line: &'a [u8],
@@ -47,15 +43,7 @@ impl<'a> Walk<'a> {
         keys: &'a mut Keys,
     ) -> Self {
         found.clear();
-        Self {
-            line,
-            tokens,
-            at: 0,
-            escapes,
-            locations,
-            found,
-            keys,
-        }
+        Self { line, tokens, at: 0, escapes, locations, found, keys }
     }
 
     /// The whole line: one object and nothing else.
@@ -63,7 +51,8 @@ impl<'a> Walk<'a> {
         self.expect(b'{')?;
         let mut seen = 0_u8;
         let mut first = true;
-        while let Next::Key(key) = self.next_key(&mut first)? {
+        while self.has_member(&mut first)? {
+            let key = self.key()?;
             let field = Field::of(key.of(self.line, &self.found.unescaped));
             if let Some(field) = field {
                 let bit = 1 << field as u8;
@@ -95,10 +84,9 @@ impl<'a> Walk<'a> {
         self.at += 1;
         let mut seen = 0_u8;
         let mut first = true;
-        while let Next::Key(key) = self.next_key(&mut first)? {
-            let Some((root, step)) = self
-                .locations
-                .root(key.of(self.line, &self.found.unescaped))
+        while self.has_member(&mut first)? {
+            let key = self.key()?;
+            let Some((root, step)) = self.locations.root(key.of(self.line, &self.found.unescaped))
             else {
                 self.skip_value(2)?;
                 continue;
@@ -125,14 +113,12 @@ impl<'a> Walk<'a> {
         self.found.roots[usize::from(root)] = Node::Object { first: 0, count: 0 };
         self.keys.outer.clear();
         let mut first = true;
-        while let Next::Key(key) = self.next_key(&mut first)? {
-            let Found {
-                unescaped,
-                duplicate,
-                ..
-            } = &mut *self.found;
-            *duplicate |= self.keys.outer.insert(key, self.line, unescaped);
-            match self.locations.below(root, key.of(self.line, unescaped)) {
+        while self.has_member(&mut first)? {
+            let key = self.key()?;
+            let Found { unescaped, duplicate, .. } = &mut *self.found;
+            let name = key.of(self.line, unescaped);
+            *duplicate |= self.keys.outer.insert(key, name_hash(name), self.line, unescaped);
+            match self.locations.below(root, name) {
                 Some(location) => {
                     self.found.located[usize::from(location)] = self.members(3)?;
                 }
@@ -153,13 +139,11 @@ impl<'a> Walk<'a> {
         let start = self.found.members.len();
         self.keys.inner.clear();
         let mut first = true;
-        while let Next::Key(key) = self.next_key(&mut first)? {
-            let Found {
-                unescaped,
-                duplicate,
-                ..
-            } = &mut *self.found;
-            *duplicate |= self.keys.inner.insert(key, self.line, unescaped);
+        while self.has_member(&mut first)? {
+            let key = self.key()?;
+            let Found { unescaped, duplicate, .. } = &mut *self.found;
+            let hash = name_hash(key.of(self.line, unescaped));
+            *duplicate |= self.keys.inner.insert(key, hash, self.line, unescaped);
             let value = match self.peek()? {
                 b't' => Value::True,
                 b'f' => Value::False,
@@ -167,38 +151,38 @@ impl<'a> Walk<'a> {
                 _ => Value::Other,
             };
             self.skip_value(depth + 1)?;
-            self.found.members.push(Member { key, value });
+            self.found.members.push(Member { key, hash, value });
         }
         self.found.duplicate |= self.keys.inner.repeated(self.line, &self.found.unescaped);
         let count = self.found.members.len() - start;
-        Some(Node::Object {
-            first: start as u32,
-            count: count as u32,
-        })
+        Some(Node::Object { first: start as u32, count: count as u32 })
     }
 
-    /// The next key of the object that is being read, its `:` taken too.
+    /// Whether the object that is being read has another member; takes the `,` or the `}`.
     #[inline]
-    fn next_key(&mut self, first: &mut bool) -> Option<Next> {
+    fn has_member(&mut self, first: &mut bool) -> Option<bool> {
         if *first {
             *first = false;
-            if self.peek()? == b'}' {
-                self.at += 1;
-                return Some(Next::End);
-            }
-        } else {
-            match self.take()? {
-                (b',', _) => {}
-                (b'}', _) => return Some(Next::End),
-                _ => return None,
-            }
+            let empty = self.peek()? == b'}';
+            self.at += usize::from(empty);
+            return Some(!empty);
         }
+        match self.take()?.0 {
+            b',' => Some(true),
+            b'}' => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A key that somebody reads, and its `:`.
+    #[inline]
+    fn key(&mut self) -> Option<KeyBytes> {
         let (quote, start) = self.take()?;
         let (colon, stop) = self.take()?;
         if quote != b'"' || colon != b':' {
             return None;
         }
-        self.text(start, stop).map(Next::Key)
+        self.text(start, stop)
     }
 
     /// A string value without its escapes; another value gives nothing.
@@ -224,23 +208,13 @@ impl<'a> Walk<'a> {
         if self.escapes && text.contains(&b'\\') {
             let at = self.found.unescaped.len();
             escape::unescape(text, &mut self.found.unescaped);
-            let len = self.found.unescaped.len() - at;
-            return Some(KeyBytes {
-                start: at as u32,
-                len: len as u32,
-                unescaped: true,
-            });
+            return Some(KeyBytes::unescaped(at, self.found.unescaped.len() - at));
         }
-        Some(KeyBytes {
-            start: start as u32 + 1,
-            len: text.len() as u32,
-            unescaped: false,
-        })
+        Some(KeyBytes::in_line(start + 1, text.len()))
     }
 
     /// Checks the value that starts at the next token; `depth` is that of the object or array around
     /// it.
-    #[inline]
     fn skip_value(&mut self, depth: u32) -> Option<()> {
         // One bit per open object (1) or array (0), the innermost lowest.
         let mut kinds = 0_u64;
@@ -260,7 +234,7 @@ impl<'a> Walk<'a> {
                         kinds = kinds << 1 | u64::from(byte == b'{');
                         open += 1;
                         if byte == b'{' {
-                            self.key()?;
+                            self.skip_key()?;
                         }
                         continue;
                     }
@@ -278,7 +252,7 @@ impl<'a> Walk<'a> {
                 let (byte, _) = self.take()?;
                 if byte == b',' {
                     if object {
-                        self.key()?;
+                        self.skip_key()?;
                     }
                     break;
                 }
@@ -293,7 +267,7 @@ impl<'a> Walk<'a> {
 
     /// A key that nobody reads, and its `:`.
     #[inline]
-    fn key(&mut self) -> Option<()> {
+    fn skip_key(&mut self) -> Option<()> {
         self.expect(b'"')?;
         self.expect(b':')
     }
@@ -339,9 +313,7 @@ impl<'a> Walk<'a> {
     /// Whether a literal or number may end here: before white space or the next token.
     #[inline]
     fn ends_at(&self, end: usize) -> bool {
-        self.tokens
-            .get(self.at)
-            .is_some_and(|&next| next as usize == end)
+        self.tokens.get(self.at).is_some_and(|&next| next as usize == end)
             || matches!(self.line.get(end), Some(b' ' | b'\t' | b'\r' | b'\n'))
     }
 

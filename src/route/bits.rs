@@ -10,9 +10,7 @@ impl BitSet {
     /// An empty set with room for the numbers `0..limit`.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            words: vec![0; limit.div_ceil(64)].into_boxed_slice(),
-        }
+        Self { words: vec![0; limit.div_ceil(64)].into_boxed_slice() }
     }
 
     /// Adds `bit`, which must be below the limit.
@@ -40,11 +38,7 @@ impl BitSet {
     pub fn fill_to(&mut self, count: usize) {
         for (index, word) in self.words.iter_mut().enumerate() {
             let below = count.saturating_sub(index * 64).min(64);
-            *word = if below == 64 {
-                u64::MAX
-            } else {
-                (1 << below) - 1
-            };
+            *word = if below == 64 { u64::MAX } else { (1 << below) - 1 };
         }
     }
 
@@ -58,9 +52,7 @@ impl BitSet {
 /// Whether `bit` is set in `words`.
 #[must_use]
 pub(crate) fn contains(words: &[u64], bit: usize) -> bool {
-    words
-        .get(bit / 64)
-        .is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
 /// The numbers of the bits that are set, ascending.
@@ -88,10 +80,7 @@ mod tests {
             let mut set = BitSet::new(130);
             set.insert(129);
             set.fill_to(count);
-            assert_eq!(
-                ones(set.words()).collect::<Vec<_>>(),
-                (0..count).collect::<Vec<_>>()
-            );
+            assert_eq!(ones(set.words()).collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
         }
     }
 

@@ -16,18 +16,14 @@ pub struct Handle<T> {
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
-        Self {
-            current: Arc::clone(&self.current),
-        }
+        Self { current: Arc::clone(&self.current) }
     }
 }
 
 impl<T> Handle<T> {
     /// A handle on `first`.
     pub fn new(first: Arc<T>) -> Self {
-        Self {
-            current: Arc::new(ArcSwap::new(first)),
-        }
+        Self { current: Arc::new(ArcSwap::new(first)) }
     }
 
     /// Makes `next` the value that every later load sees; gives back the one it replaced, which the
@@ -46,9 +42,7 @@ impl<T> Handle<T> {
     /// A reader for one thread.
     #[must_use]
     pub fn reader(&self) -> Reader<T> {
-        Reader {
-            cache: Cache::new(Arc::clone(&self.current)),
-        }
+        Reader { cache: Cache::new(Arc::clone(&self.current)) }
     }
 }
 
@@ -76,10 +70,6 @@ mod tests {
         assert_eq!(**reader.load(), 1);
         let old = handle.publish(Arc::new(2));
         assert_eq!(**reader.load(), 2);
-        assert_eq!(
-            Arc::strong_count(&old),
-            1,
-            "the publisher frees what it replaced"
-        );
+        assert_eq!(Arc::strong_count(&old), 1, "the publisher frees what it replaced");
     }
 }

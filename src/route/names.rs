@@ -1,5 +1,7 @@
 //! Names to numbers without a collision: a perfect hash, made when a table is compiled.
 
+use std::collections::HashSet;
+
 /// Finds the number of a name in one probe: hash, one slot, one comparison.
 ///
 /// The names come from the config; what is looked up comes from outside and may be anything.
@@ -10,34 +12,39 @@ pub struct NameIndex {
     /// Number of the name plus one; zero is an empty slot.
     slots: Box<[u16]>,
     names: Box<[Box<[u8]>]>,
+    /// Numbers of names whose hash is that of an earlier name: no seed separates these. There are
+    /// none but by an accident that nobody is likely to see.
+    alike: Box<[u16]>,
 }
 
 impl NameIndex {
     /// An index that gives `names[i]` the number `i`. Repeated names keep their first number.
     #[must_use]
     pub fn new<S: AsRef<[u8]>>(names: &[S]) -> Self {
-        let mut distinct: Vec<(u16, &[u8])> = Vec::with_capacity(names.len());
-        let mut seen = std::collections::HashSet::with_capacity(names.len());
-        for (number, name) in (0..u16::MAX).zip(names) {
-            if seen.insert(name.as_ref()) {
-                distinct.push((number, name.as_ref()));
+        let mut seen = HashSet::with_capacity(names.len());
+        let mut hashes = HashSet::with_capacity(names.len());
+        let mut distinct: Vec<(u16, u64)> = Vec::with_capacity(names.len());
+        let mut alike = Vec::new();
+        for (number, name) in
+            (0..u16::MAX).zip(names).filter(|(_, name)| seen.insert(name.as_ref()))
+        {
+            let hash = hash(name.as_ref());
+            if hashes.insert(hash) {
+                distinct.push((number, hash));
+            } else {
+                alike.push(number);
             }
         }
         let names = names.iter().map(|name| name.as_ref().into()).collect();
-        // At half load a random seed separates n names with a small but fixed chance; every 32
-        // failed seeds double the slots, so this ends for any set of distinct names.
+        // Every 32 seeds that fail to separate the names double the slots, so this ends.
         let mut size = (distinct.len() * 2).next_power_of_two().max(2);
         let mut seed = 0;
         loop {
             for _ in 0..32 {
                 seed += 1;
                 if let Some(slots) = place(&distinct, seed, size) {
-                    return Self {
-                        seed,
-                        mask: size as u64 - 1,
-                        slots,
-                        names,
-                    };
+                    let alike = alike.into();
+                    return Self { seed, mask: size as u64 - 1, slots, names, alike };
                 }
             }
             size *= 2;
@@ -48,16 +55,27 @@ impl NameIndex {
     #[inline]
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<u16> {
-        let slot = self.slots[(hash(self.seed, name) & self.mask) as usize];
+        self.get_hashed(name, hash(name))
+    }
+
+    /// As [`NameIndex::get`], for a name whose [`hash`] is known.
+    #[inline]
+    pub(crate) fn get_hashed(&self, name: &[u8], hash: u64) -> Option<u16> {
+        let slot = self.slots[(seeded(hash, self.seed) & self.mask) as usize];
         let number = slot.checked_sub(1)?;
-        (*self.names[number as usize] == *name).then_some(number)
+        if *self.names[usize::from(number)] == *name {
+            return Some(number);
+        }
+        // An earlier name with the same hash stands in the slot.
+        let mut alike = self.alike.iter().copied();
+        alike.find(|&number| *self.names[usize::from(number)] == *name)
     }
 }
 
-fn place(names: &[(u16, &[u8])], seed: u64, size: usize) -> Option<Box<[u16]>> {
+fn place(names: &[(u16, u64)], seed: u64, size: usize) -> Option<Box<[u16]>> {
     let mut slots = vec![0; size].into_boxed_slice();
-    for &(number, name) in names {
-        let slot = &mut slots[(hash(seed, name) & (size as u64 - 1)) as usize];
+    for &(number, hash) in names {
+        let slot = &mut slots[(seeded(hash, seed) & (size as u64 - 1)) as usize];
         if *slot != 0 {
             return None;
         }
@@ -66,25 +84,46 @@ fn place(names: &[(u16, &[u8])], seed: u64, size: usize) -> Option<Box<[u16]>> {
     Some(slots)
 }
 
-/// Multiply and fold, eight bytes at a time. No defence against chosen collisions is needed: a
-/// look-up compares with one name whatever the hash.
+/// A hash of a short name: up to 16 bytes are two loads that may overlap, so that its cost hardly
+/// depends on the length. No defence against chosen collisions: a look-up compares with one name
+/// whatever the hash.
 #[inline]
-pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ bytes.len() as u64;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for &word in words {
-        state = fold(state ^ u64::from_le_bytes(word));
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    let (mut first, last) = if let (Some(first), Some(last)) =
+        (bytes.first_chunk::<8>(), bytes.last_chunk::<8>())
+    {
+        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
+    } else if let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) {
+        (u64::from(first) << 8 | u64::from(bytes[len / 2]), last.into())
+    } else {
+        (0, 0)
+    };
+    if len > 16 {
+        for word in bytes[8..len - 8].chunks(8) {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            first = fold(first ^ u64::from_le_bytes(padded), 0xe703_7ed1_a0b4_28db);
+        }
     }
-    let mut last = 0;
-    for &byte in rest {
-        last = last << 8 | u64::from(byte);
-    }
-    fold(state ^ last)
+    // A multiplication for each part: what differs in one of them, or only in the length, cannot
+    // cancel out.
+    let length = (len as u64).wrapping_mul(0x8ebc_6af0_9c88_c6e3);
+    let first = fold(first ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93);
+    fold(first.wrapping_add(length), last ^ 0xa076_1d64_78bd_642f)
 }
 
 #[inline]
-fn fold(value: u64) -> u64 {
-    let wide = u128::from(value) * 0xa076_1d64_78bd_642f;
+fn seeded(hash: u64, seed: u64) -> u64 {
+    fold(hash ^ 0x8ebc_6af0_9c88_c6e3, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+}
+
+/// The two halves of a product, folded.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
     (wide as u64) ^ (wide >> 64) as u64
 }
 
@@ -99,15 +138,30 @@ mod tests {
         for (number, name) in names.iter().enumerate() {
             assert_eq!(index.get(name.as_bytes()), Some(number as u16));
         }
-        for stranger in [
-            "",
-            "destination-",
-            "destination-4096",
-            "Destination-1",
-            "destination-1 ",
-        ] {
+        for stranger in ["", "destination-", "destination-4096", "Destination-1", "destination-1 "]
+        {
             assert_eq!(index.get(stranger.as_bytes()), None, "{stranger}");
         }
+    }
+
+    #[test]
+    fn short_names_that_differ_in_length_and_last_byte_are_told_apart() {
+        let index = NameIndex::new(&["C1", "C10", "d1", "d10", "ab", "abc", "s3", "s32", "a", ""]);
+        let names = ["C1", "C10", "d1", "d10", "ab", "abc", "s3", "s32", "a", ""];
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(index.get(name.as_bytes()), Some(number as u16), "{name}");
+        }
+        assert!(index.alike.is_empty());
+    }
+
+    #[test]
+    fn names_with_the_same_hash_are_still_found() {
+        let mut index = NameIndex::new(&["first", "second"]);
+        // As if both had hashed alike: only the first has a slot.
+        let slot = index.slots.iter().position(|&slot| slot == 2).unwrap();
+        index.slots[slot] = 1;
+        index.alike = [1].into();
+        assert_eq!(index.get(b"second"), Some(1));
     }
 
     #[test]

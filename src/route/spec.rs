@@ -124,29 +124,13 @@ impl fmt::Display for SpecError {
                 write!(f, "{n} categories, the limit is {}", super::MAX_CATEGORIES)
             }
             Self::TooManyDestinations(n) => {
-                write!(
-                    f,
-                    "{n} destinations, the limit is {}",
-                    super::MAX_DESTINATIONS
-                )
+                write!(f, "{n} destinations, the limit is {}", super::MAX_DESTINATIONS)
             }
-            Self::UnknownCategory {
-                destination,
-                category,
-            } => {
-                write!(
-                    f,
-                    "destination `{destination}` needs the unknown category `{category}`"
-                )
+            Self::UnknownCategory { destination, category } => {
+                write!(f, "destination `{destination}` needs the unknown category `{category}`")
             }
-            Self::UnknownSource {
-                destination,
-                source,
-            } => {
-                write!(
-                    f,
-                    "destination `{destination}` names the unknown source `{source}`"
-                )
+            Self::UnknownSource { destination, source } => {
+                write!(f, "destination `{destination}` names the unknown source `{source}`")
             }
             Self::Location(error) => error.fmt(f),
         }

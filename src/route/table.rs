@@ -137,14 +137,10 @@ impl RoutingTable {
             let rule = rule_of(destination, spec, &category_index)?;
             let class = *class_of.entry(rule).or_insert_with_key(|rule| {
                 rules.push(rule.clone());
-                classes.push(Class {
-                    members: Vec::new(),
-                });
+                classes.push(Class { members: Vec::new() });
                 ClassId(classes.len() as u16 - 1)
             });
-            classes[usize::from(class.0)]
-                .members
-                .push(DestinationId(number));
+            classes[usize::from(class.0)].members.push(DestinationId(number));
             destinations.push(Destination {
                 name: destination.name.clone(),
                 class,
@@ -181,10 +177,7 @@ impl RoutingTable {
                 missing: source.missing.unwrap_or(spec.missing),
                 open: set_of(&|rule| {
                     rule.enabled
-                        && rule
-                            .sources
-                            .as_ref()
-                            .is_none_or(|only| only.contains(&source.name))
+                        && rule.sources.as_ref().is_none_or(|only| only.contains(&source.name))
                 }),
             })
             // The last entry stands for an event whose source is not known (`explain`).
@@ -194,17 +187,12 @@ impl RoutingTable {
                 open: set_of(&|rule| rule.enabled),
             }))
             .collect();
-        let types: BTreeSet<&String> = rules
-            .iter()
-            .filter_map(|rule| rule.types.as_ref())
-            .flatten()
-            .collect();
+        let types: BTreeSet<&String> =
+            rules.iter().filter_map(|rule| rule.types.as_ref()).flatten().collect();
         let types: Vec<&String> = types.into_iter().collect();
         let refuses = |kind: Option<&String>| {
             set_of(&|rule| {
-                rule.types
-                    .as_ref()
-                    .is_some_and(|only| kind.is_none_or(|kind| !only.contains(kind)))
+                rule.types.as_ref().is_some_and(|only| kind.is_none_or(|kind| !only.contains(kind)))
             })
         };
         let mut type_refusals: Vec<BitSet> = types.iter().map(|kind| refuses(Some(kind))).collect();
@@ -271,11 +259,11 @@ impl RoutingTable {
         &self.categories
     }
 
-    /// The number of the category with this ID.
+    /// The number of the category with this ID, whose `name_hash` is known.
     #[inline]
     #[must_use]
-    pub fn category(&self, id: &[u8]) -> Option<u16> {
-        self.category_index.get(id)
+    pub(crate) fn category_hashed(&self, id: &[u8], hash: u64) -> Option<u16> {
+        self.category_index.get_hashed(id, hash)
     }
 
     /// In config order: the position is the [`DestinationId`].
@@ -300,10 +288,7 @@ impl RoutingTable {
     /// The source with this name.
     #[must_use]
     pub fn source(&self, name: &str) -> Option<SourceId> {
-        let position = self
-            .sources
-            .iter()
-            .position(|s| s.name == name && !name.is_empty())?;
+        let position = self.sources.iter().position(|s| s.name == name && !name.is_empty())?;
         u16::try_from(position).ok().map(SourceId)
     }
 
@@ -315,8 +300,8 @@ impl RoutingTable {
 
     /// Destinations that answer to this name in an event's `integrations`.
     #[must_use]
-    pub(crate) fn integration(&self, name: &[u8]) -> &[DestinationId] {
-        match self.integration_index.get(name) {
+    pub(crate) fn integration(&self, name: &[u8], hash: u64) -> &[DestinationId] {
+        match self.integration_index.get_hashed(name, hash) {
             Some(slot) => &self.integrations[usize::from(slot)],
             None => &[],
         }
@@ -326,8 +311,7 @@ impl RoutingTable {
     #[must_use]
     pub(crate) fn type_slot(&self, kind: Option<&[u8]>) -> u16 {
         let others = self.type_refusals.len() as u16 - 1;
-        kind.and_then(|kind| self.type_index.get(kind))
-            .unwrap_or(others)
+        kind.and_then(|kind| self.type_index.get(kind)).unwrap_or(others)
     }
 
     /// Classes that do not take events of this type slot.
@@ -337,16 +321,12 @@ impl RoutingTable {
 
     /// Classes that are on and take events from `source`; none for a source of another table.
     pub(crate) fn open(&self, source: SourceId) -> Option<&BitSet> {
-        self.sources
-            .get(usize::from(source.0))
-            .map(|rules| &rules.open)
+        self.sources.get(usize::from(source.0)).map(|rules| &rules.open)
     }
 
     /// Whether an event from `source` without a consent object is refused where consent is needed.
     pub(crate) fn refuses_missing(&self, source: SourceId) -> bool {
-        self.sources
-            .get(usize::from(source.0))
-            .is_none_or(|rules| rules.missing == Missing::Deny)
+        self.sources.get(usize::from(source.0)).is_none_or(|rules| rules.missing == Missing::Deny)
     }
 
     /// Adds to `lost` the classes that refuse every event consent could refuse.
@@ -398,12 +378,10 @@ fn rule_of(
 ) -> Result<Rule, SpecError> {
     let mut required = Vec::new();
     for id in &destination.categories {
-        let index = categories
-            .get(id.as_bytes())
-            .ok_or_else(|| SpecError::UnknownCategory {
-                destination: destination.name.clone(),
-                category: id.clone(),
-            })?;
+        let index = categories.get(id.as_bytes()).ok_or_else(|| SpecError::UnknownCategory {
+            destination: destination.name.clone(),
+            category: id.clone(),
+        })?;
         if spec.categories[usize::from(index)].enabled {
             required.push(index);
         }
@@ -438,10 +416,7 @@ fn rule_of(
 
 /// Sixteen hex digits of BLAKE3 over everything that decides; the version is not part of it.
 fn hash_of(spec: &TableSpec) -> String {
-    let content = TableSpec {
-        version: 0,
-        ..spec.clone()
-    };
+    let content = TableSpec { version: 0, ..spec.clone() };
     let digest = blake3::hash(format!("{content:?}").as_bytes());
     digest.to_hex().chars().take(16).collect()
 }

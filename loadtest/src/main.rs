@@ -1,0 +1,266 @@
+//! Command line of the load test.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use loadtest::config::WhenFull;
+use loadtest::corpus::{Corpus, Profile};
+use loadtest::dead;
+use loadtest::relay::{self, Input};
+use loadtest::report;
+use loadtest::scenario::{Amount, Bench, Comparison, Scenario};
+use loadtest::sink::Output;
+use loadtest::subject::DaemonOptions;
+use serde::Serialize;
+
+/// Puts consentd under load, checks every event that it delivers, and compares it with a relay
+/// that copies every byte.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One scenario.
+    Run(Run),
+    /// Every scenario with 8, 64 and 512 destinations, and three files.
+    All(All),
+    /// Prints lines of the corpus.
+    Corpus(Lines),
+    /// The yardstick, as a process of its own.
+    Relay(Relay),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Which way the events take.
+    #[arg(long, value_enum)]
+    scenario: Scenario,
+    /// Destinations; an event reaches about three of them.
+    #[arg(long, default_value_t = 8)]
+    destinations: usize,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    /// Nobody listens on one destination; this is what happens to its events.
+    #[arg(long, value_enum)]
+    dead: Option<WhenFull>,
+    /// How long events are sent with a dead destination.
+    #[arg(long, default_value_t = 15)]
+    dead_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+struct All {
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    /// One short round of each.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// Events that are sent as fast as they are taken.
+    #[arg(long, default_value_t = 500_000)]
+    events: u64,
+    /// Rounds of which the medians are taken.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Events a second while latency is measured.
+    #[arg(long, default_value_t = 20_000)]
+    rate: u64,
+    /// How long latency is measured.
+    #[arg(long, default_value_t = 3)]
+    paced_seconds: u64,
+    /// Of the corpus.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Different lines in the corpus.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    lines: u32,
+    /// Where files, configs and logs go while it runs.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    scratch: PathBuf,
+    /// Writes the outcome to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// The daemon's executable.
+    #[arg(long, default_value = "target/release/consentd")]
+    daemon: PathBuf,
+    /// Measures the relay alone.
+    #[arg(long)]
+    relay_only: bool,
+    /// Worker threads of the daemon.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// The daemon's `memory_max`.
+    #[arg(long)]
+    memory_max: Option<String>,
+    /// Every destination's `buffer`.
+    #[arg(long)]
+    buffer: Option<String>,
+    /// Every destination's `batch.max_wait`; latency cannot be lower by much.
+    #[arg(long, default_value = "20ms")]
+    max_wait: String,
+}
+
+#[derive(Debug, Args)]
+struct Lines {
+    /// Of the corpus.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many.
+    #[arg(long, default_value_t = 10)]
+    lines: usize,
+}
+
+#[derive(Debug, Args)]
+struct Relay {
+    /// How bytes come in.
+    #[arg(long, value_enum)]
+    input: Input,
+    /// On which address.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Where they go: `tcp:HOST:PORT`, `http:HOST:PORT/PATH`, `file:PATH` or `blackhole`.
+    #[arg(long = "output")]
+    outputs: Vec<Output>,
+}
+
+impl LoadArgs {
+    fn bench(&self) -> io::Result<Bench> {
+        Ok(Bench::new(Amount {
+            seed: self.seed,
+            templates: self.lines as usize,
+            events: self.events,
+            rate: self.rate,
+            paced_seconds: self.paced_seconds,
+            rounds: self.rounds,
+            relay: std::env::current_exe()?,
+        }))
+    }
+
+    fn write_json(&self, outcome: &impl Serialize) -> io::Result<()> {
+        match &self.json {
+            Some(path) => fs::write(path, serde_json::to_vec_pretty(outcome)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl DaemonArgs {
+    /// `None` when only the relay is to be measured.
+    fn options(&self) -> io::Result<Option<DaemonOptions>> {
+        if self.relay_only {
+            return Ok(None);
+        }
+        if !self.daemon.exists() {
+            let missing = format!(
+                "{} is not there: `cargo build --release` makes it, `--daemon` names another",
+                self.daemon.display()
+            );
+            return Err(io::Error::other(missing));
+        }
+        Ok(Some(DaemonOptions {
+            binary: self.daemon.clone(),
+            workers: self.workers,
+            memory_max: self.memory_max.clone(),
+            buffer: self.buffer.clone(),
+            max_wait: Some(self.max_wait.clone()),
+            when_full: None,
+        }))
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(run) => match run.dead {
+            None => compare(&run.load, &run.daemon, &[(run.scenario, run.destinations)]),
+            Some(when_full) => run_dead(&run, when_full),
+        },
+        Command::All(all) => run_all(all),
+        Command::Corpus(lines) => print_corpus(&lines),
+        Command::Relay(relay) => {
+            relay::run(relay.input, relay.listen, &relay.outputs).map(|()| true).map_err(Into::into)
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Was nothing found wrong?
+type Outcome = Result<bool, Box<dyn Error>>;
+
+fn compare(load: &LoadArgs, daemon: &DaemonArgs, cases: &[(Scenario, usize)]) -> Outcome {
+    let (options, bench) = (daemon.options()?, load.bench()?);
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    for (scenario, destinations) in cases {
+        let comparison =
+            bench.compare(*scenario, *destinations, options.as_ref(), &load.scratch)?;
+        let what = format!("{scenario:?}, {destinations} destinations");
+        eprintln!("{}", report::findings(&what, &comparison.findings));
+        comparisons.push(comparison);
+    }
+    println!("{}", report::table(&comparisons));
+    load.write_json(&comparisons)?;
+    Ok(comparisons.iter().all(|comparison| comparison.findings.is_clean()))
+}
+
+fn run_all(mut all: All) -> Outcome {
+    if all.quick {
+        all.load.events = all.load.events.min(100_000);
+        all.load.rounds = 1;
+        all.load.paced_seconds = 1;
+    }
+    let mut cases = vec![(Scenario::TcpToFile, 3)];
+    for scenario in Scenario::ALL {
+        cases.extend([8, 64, 512].map(|destinations| (scenario, destinations)));
+    }
+    compare(&all.load, &all.daemon, &cases)
+}
+
+fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
+    let options = run.daemon.options()?.ok_or("a relay has no dead destinations")?;
+    let bench = run.load.bench()?;
+    let report = dead::run(
+        &bench,
+        run.scenario,
+        run.destinations,
+        when_full,
+        &options,
+        run.dead_seconds,
+        &run.load.scratch,
+    )?;
+    eprintln!("{}", report::findings("dead destination", &report.findings));
+    println!("{}", report::dead(&report));
+    run.load.write_json(&report)?;
+    Ok(report.findings.is_clean())
+}
+
+fn print_corpus(lines: &Lines) -> Outcome {
+    let buffer = Corpus::new(lines.seed, Profile::default()).contiguous(lines.lines);
+    io::stdout().write_all(&buffer)?;
+    Ok(true)
+}

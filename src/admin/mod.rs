@@ -1,0 +1,10 @@
+//! The admin address: metrics, health and reload, for operators on the same machine.
+//!
+//! Owns the HTTP form of these. It knows nothing of how they come about: what it shows and what it
+//! may ask for is in [`Control`].
+//!
+//! What always holds: an answer holds no event and no secret.
+
+mod server;
+
+pub use server::{Admin, Control, Readiness, ReloadAnswer, ReloadRequest};

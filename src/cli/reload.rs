@@ -1,0 +1,110 @@
+//! `consentd reload`: asks a running daemon to reload.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::admin::ReloadAnswer;
+use crate::config;
+
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a daemon may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Arguments of `reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// The config of the running daemon; its admin.listen is where it is asked.
+    #[arg(long, default_value = super::CONFIG_FILE)]
+    config: PathBuf,
+    /// Wait until nothing is delivered any more that an older table permitted.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Exit codes: 0 applied, 1 refused or not reached, 2 the config names no admin address.
+pub(super) fn run(args: &ReloadArgs) -> ExitCode {
+    let admin = match config::admin_address(&args.config) {
+        Ok(admin) => admin,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    let asked = runtime.block_on(async {
+        tokio::time::timeout(TIMEOUT, ask(admin, args.wait)).await
+    });
+    match asked {
+        Ok(Ok(answer)) => report(answer),
+        Ok(Err(error)) => {
+            failed(&format!("cannot ask the daemon at {admin}: {error}; does it run?"))
+        }
+        Err(_) => failed(&format!("the daemon at {admin} did not answer within {TIMEOUT:?}")),
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn ask(admin: std::net::SocketAddr, wait: bool) -> Result<ReloadAnswer, Failure> {
+    let stream = TcpStream::connect(admin).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(if wait { "/reload?wait=1" } else { "/reload" })
+        .header(header::HOST, admin.to_string())
+        .body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
+    if status == StatusCode::OK || status == StatusCode::UNPROCESSABLE_ENTITY {
+        return Ok(serde_json::from_slice(&body)?);
+    }
+    Err(format!("it answered {status}: {}", String::from_utf8_lossy(&body).trim()).into())
+}
+
+fn report(answer: ReloadAnswer) -> ExitCode {
+    match answer {
+        ReloadAnswer::Applied { version, table, changes, restart_needed, warnings } => {
+            println!("reloaded: table {version} ({table}) is in force");
+            for change in &changes {
+                println!("  {change}");
+            }
+            if changes.is_empty() {
+                println!("  nothing changed");
+            }
+            for key in &restart_needed {
+                println!("  `{key}` changed in the file: it takes effect after a restart");
+            }
+            for warning in &warnings {
+                eprintln!("warning: {warning}");
+            }
+            ExitCode::SUCCESS
+        }
+        ReloadAnswer::Refused { errors } => {
+            eprintln!("refused: the running config stays in force");
+            for error in &errors {
+                eprintln!("  {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::FAILURE
+}

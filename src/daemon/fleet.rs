@@ -1,0 +1,251 @@
+//! Which destinations run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config::{Config, Delivery, Destination, Output, WhenFull};
+use crate::destination::{HttpSpec, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::metrics::Exposition;
+use crate::route::Handle;
+use crate::shard::Plan;
+
+/// The running destinations, in the order of the config in force.
+pub(super) struct Fleet {
+    members: Vec<Member>,
+    retired: Vec<Running>,
+    next_id: u64,
+}
+
+struct Member {
+    identity: Identity,
+    running: Running,
+}
+
+/// What makes a destination of two configs the same running one: its name, how it delivers, and the
+/// values that variables and secret files had.
+#[derive(Clone, PartialEq)]
+struct Identity {
+    name: String,
+    delivery: Delivery,
+    /// A digest: the values themselves are not kept.
+    resolved: blake3::Hash,
+}
+
+/// A destination of a config that was checked and is not yet in force.
+pub(super) enum Slot {
+    /// Runs already; its outlet.
+    Kept(Arc<Outlet>),
+    /// Is to be started.
+    New(Box<Prepared>),
+}
+
+/// Everything that starting a destination takes; nothing can fail any more.
+pub(super) struct Prepared {
+    identity: Identity,
+    sink: Sink,
+    outlet: Arc<Outlet>,
+}
+
+impl Slot {
+    pub(super) fn outlet(&self) -> &Arc<Outlet> {
+        match self {
+            Self::Kept(outlet) => outlet,
+            Self::New(prepared) => &prepared.outlet,
+        }
+    }
+}
+
+/// What a config changed about the fleet.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) started: Vec<String>,
+    pub(super) replaced: Vec<String>,
+    pub(super) removed: Vec<String>,
+}
+
+impl Fleet {
+    pub(super) fn new() -> Self {
+        Self { members: Vec::new(), retired: Vec::new(), next_id: 0 }
+    }
+
+    /// Resolves variables and secrets of `config` and opens what can be opened, for every
+    /// destination that does not run as it is. Changes nothing that runs.
+    ///
+    /// # Errors
+    /// A sentence for each destination that cannot work.
+    pub(super) async fn prepare(
+        &mut self,
+        config: &Config,
+        exposition: &Exposition,
+    ) -> Result<Vec<Slot>, Vec<String>> {
+        let mut slots = Vec::with_capacity(config.destinations.len());
+        let mut errors = Vec::new();
+        for destination in &config.destinations {
+            match self.prepare_one(destination, exposition).await {
+                Ok(slot) => slots.push(slot),
+                Err(error) => {
+                    errors.push(format!("destinations.{}: {error}", destination.route.name));
+                }
+            }
+        }
+        if errors.is_empty() { Ok(slots) } else { Err(errors) }
+    }
+
+    async fn prepare_one(
+        &mut self,
+        destination: &Destination,
+        exposition: &Exposition,
+    ) -> Result<Slot, String> {
+        let (spec, resolved) = resolve(&destination.delivery.output)?;
+        let identity = Identity {
+            name: destination.route.name.clone(),
+            delivery: destination.delivery.clone(),
+            resolved,
+        };
+        if let Some(member) = self.members.iter().find(|member| member.identity == identity) {
+            return Ok(Slot::Kept(Arc::clone(member.running.outlet())));
+        }
+        let mut sink = Sink::new(spec).map_err(|error| error.to_string())?;
+        sink.verify().await.map_err(|error| error.to_string())?;
+        self.next_id += 1;
+        let outlet = Outlet::new(
+            OutletId(self.next_id),
+            identity.name.clone(),
+            destination.delivery.buffer,
+            destination.delivery.when_full == WhenFull::DropNewest,
+            exposition.add_destination(&identity.name),
+        );
+        Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
+    }
+
+    /// Starts what is new and retires what is gone. The plan with these slots is in force already;
+    /// `last_plan` is the one before it.
+    pub(super) fn adopt(
+        &mut self,
+        slots: Vec<Slot>,
+        plans: &Handle<Plan>,
+        last_plan: Option<&Arc<Plan>>,
+        patience: Duration,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let mut before = std::mem::take(&mut self.members);
+        for slot in slots {
+            match slot {
+                Slot::Kept(outlet) => {
+                    let position =
+                        before.iter().position(|m| m.running.outlet().id() == outlet.id());
+                    self.members.extend(position.map(|position| before.remove(position)));
+                }
+                Slot::New(prepared) => {
+                    let name = prepared.identity.name.clone();
+                    if before.iter().any(|member| member.identity.name == name) {
+                        changes.replaced.push(name);
+                    } else {
+                        changes.started.push(name);
+                    }
+                    let Prepared { identity, sink, outlet } = *prepared;
+                    let (limits, retry) =
+                        (identity.delivery.batch.clone(), identity.delivery.retry.clone());
+                    let running = Running::start(outlet, sink, limits, retry, plans.clone());
+                    self.members.push(Member { identity, running });
+                }
+            }
+        }
+        for gone in before {
+            if !changes.replaced.contains(&gone.identity.name) {
+                changes.removed.push(gone.identity.name.clone());
+            }
+            match last_plan {
+                Some(plan) => gone.running.retire(Arc::clone(plan), Instant::now() + patience),
+                None => gone.running.finish(Instant::now()),
+            }
+            self.retired.push(gone.running);
+        }
+        changes
+    }
+
+    /// Lets go of removed destinations that have ended.
+    pub(super) fn tidy(&mut self) {
+        self.retired.retain(|running| !running.has_ended());
+    }
+
+    /// The names of the destinations, and how many events wait for each.
+    pub(super) fn pending(&self) -> Vec<(String, i64)> {
+        let count = |running: &Running| {
+            running.outlet().counters().pending.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        self.members.iter().map(|m| (m.identity.name.clone(), count(&m.running))).collect()
+    }
+
+    /// Takes no more events, whoever waits to hand some over.
+    pub(super) fn close(&self) {
+        for member in &self.members {
+            member.running.outlet().close();
+        }
+    }
+
+    /// Delivers what there is until `until`; gives for each destination the events that are left.
+    pub(super) async fn finish(self, until: Instant) -> Vec<(String, u64)> {
+        let everyone: Vec<Running> =
+            self.members.into_iter().map(|member| member.running).chain(self.retired).collect();
+        for running in &everyone {
+            running.finish(until);
+        }
+        let mut left = Vec::new();
+        for running in everyone {
+            let name = running.outlet().name().to_owned();
+            match running.ended().await {
+                Ok(0) => info!(destination = name, "drained"),
+                Ok(events) => left.push((name, events)),
+                Err(error) => {
+                    warn!(destination = name, %error, "delivery failed");
+                    left.push((name, 1));
+                }
+            }
+        }
+        left
+    }
+}
+
+/// Completes an output from the environment and from secret files.
+fn resolve(output: &Output) -> Result<(SinkSpec, blake3::Hash), String> {
+    let mut digest = blake3::Hasher::new();
+    let mut note = |value: String| {
+        digest.update(&(value.len() as u64).to_le_bytes());
+        digest.update(value.as_bytes());
+        value
+    };
+    let spec = match output {
+        Output::Http { url, headers, format, compression, concurrency, timeout } => {
+            let mut resolved = Vec::with_capacity(headers.len());
+            for (name, secret) in headers {
+                let value = secret.resolve().map_err(|error| format!("headers.{name}: {error}"))?;
+                resolved.push((name.clone(), note(value.into_inner())));
+            }
+            SinkSpec::Http(HttpSpec {
+                url: note(url.resolve().map_err(|error| format!("url: {error}"))?),
+                headers: resolved,
+                format: *format,
+                compression: *compression,
+                concurrency: *concurrency,
+                timeout: *timeout,
+            })
+        }
+        Output::Tcp { address, timeout } => SinkSpec::Tcp {
+            address: note(address.resolve().map_err(|error| format!("address: {error}"))?),
+            timeout: *timeout,
+        },
+        Output::File { path, rotate, compression } => SinkSpec::File {
+            path: note(path.resolve().map_err(|error| format!("path: {error}"))?),
+            rotate: rotate.clone(),
+            compression: *compression,
+        },
+        Output::Stdout => SinkSpec::Stdout,
+        Output::Blackhole => SinkSpec::Blackhole,
+    };
+    Ok((spec, digest.finalize()))
+}
+

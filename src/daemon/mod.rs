@@ -1,0 +1,18 @@
+//! The running daemon.
+//!
+//! Owns the wiring of the parts ([`wire`]), which destinations run ([`fleet`]), reloads, the drain,
+//! signals and the talk with systemd. It handles no events itself.
+//!
+//! What always holds: nothing is started before everything that can fail at start has succeeded; a
+//! reload applies as a whole or not at all; a stop drains in the order of the data path.
+
+mod drain;
+mod fleet;
+mod lock;
+mod notify;
+mod reload;
+mod signal;
+mod wire;
+
+pub use signal::Signals;
+pub use wire::{Daemon, StartError, run};

@@ -1,0 +1,170 @@
+//! Reloads: a new config in force, as a whole or not at all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::fleet::{Changes, Fleet};
+use super::notify;
+use crate::admin::ReloadAnswer;
+use crate::config::{self, Config, Source};
+use crate::metrics::Exposition;
+use crate::route::{Handle, RoutingTable};
+use crate::shard::Plan;
+
+/// How often it is looked whether an old plan is still in use.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The config in force and what follows from it.
+pub(super) struct Reloader {
+    pub(super) file: PathBuf,
+    pub(super) config: Config,
+    pub(super) fleet: Fleet,
+    pub(super) plans: Handle<Plan>,
+    pub(super) exposition: Arc<Exposition>,
+    pub(super) version: u64,
+    /// Plans that were replaced and that somebody may still hold. They are freed here, never by a
+    /// worker that happens to be the last to let go.
+    pub(super) replaced: Vec<Arc<Plan>>,
+}
+
+impl Reloader {
+    /// Reads the file again and puts it in force if it is right.
+    pub(super) async fn reload(&mut self) -> ReloadAnswer {
+        notify::reloading();
+        let answer = self.try_reload().await;
+        self.exposition.count_reload(matches!(answer, ReloadAnswer::Applied { .. }));
+        match &answer {
+            ReloadAnswer::Applied { version, table, changes, restart_needed, .. } => {
+                info!(version, table, ?changes, ?restart_needed, "reloaded");
+            }
+            ReloadAnswer::Refused { errors } => {
+                for error in errors {
+                    warn!("reload refused: {error}");
+                }
+            }
+        }
+        notify::ready(&self.status());
+        answer
+    }
+
+    /// What `systemctl status` shows while the daemon serves.
+    pub(super) fn status(&self) -> String {
+        let table = self.plans.load();
+        format!(
+            "serving {} sources and {} destinations, table {} ({})",
+            self.config.sources.len(),
+            table.outlets().len(),
+            table.table().version(),
+            table.table().hash()
+        )
+    }
+
+    /// Frees what nobody uses any more.
+    pub(super) fn tidy(&mut self) {
+        self.replaced.retain(|plan| Arc::strong_count(plan) > 1);
+        self.fleet.tidy();
+    }
+
+    /// Waits until no worker and no delivery uses an older plan.
+    pub(super) fn older_plans_gone(&self) -> impl Future<Output = ()> + use<> {
+        let older: Vec<_> = self.replaced.iter().map(Arc::downgrade).collect();
+        async move {
+            // One owner is the list of replaced plans, until it is tidied.
+            while older.iter().any(|plan| plan.strong_count() > 1) {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> ReloadAnswer {
+        let file = self.file.clone();
+        // A config of thousands of destinations takes a while to read, and files may be slow.
+        let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+        let loaded = match loaded {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => return ReloadAnswer::Refused { errors: error.messages() },
+            Err(error) => return ReloadAnswer::Refused { errors: vec![error.to_string()] },
+        };
+        let restart_needed = needs_restart(&self.config, &loaded.config);
+        let mut next = loaded.config;
+        next.sources = running_sources(&self.config, &next);
+        let table = match RoutingTable::compile(&next.table_spec(self.version + 1)) {
+            Ok(table) => table,
+            Err(error) => {
+                let errors = vec![format!("{error} (a change of sources needs a restart)")];
+                return ReloadAnswer::Refused { errors };
+            }
+        };
+        let slots = match self.fleet.prepare(&next, &self.exposition).await {
+            Ok(slots) => slots,
+            Err(errors) => return ReloadAnswer::Refused { errors },
+        };
+        let (version, hash) = (table.version(), table.hash().to_owned());
+        let outlets = slots.iter().map(|slot| Arc::clone(slot.outlet())).collect();
+        let before = self.plans.publish(Arc::new(Plan::new(table, outlets)));
+        let patience = next.daemon.shutdown_timeout;
+        let changes = self.fleet.adopt(slots, &self.plans, Some(&before), patience);
+        let changes = describe(&changes, before.table().hash() != hash);
+        self.replaced.push(before);
+        self.exposition.set_table(version, &hash);
+        self.version = version;
+        self.config = next;
+        self.tidy();
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        ReloadAnswer::Applied { version, table: hash, changes, restart_needed, warnings }
+    }
+}
+
+/// The sources that run, with the rules that `next` has for them: which ones there are, and their
+/// numbers, stay for the life of the process.
+fn running_sources(running: &Config, next: &Config) -> Vec<Source> {
+    let mut sources = running.sources.clone();
+    for source in &mut sources {
+        if let Some(now) = next.sources.iter().find(|other| other.name == source.name) {
+            source.missing = now.missing;
+        }
+    }
+    sources
+}
+
+fn describe(changes: &Changes, table_changed: bool) -> Vec<String> {
+    let each = |names: &[String], what: &str| {
+        names.iter().map(|name| format!("destination `{name}` {what}")).collect::<Vec<_>>()
+    };
+    let mut sentences = each(&changes.started, "started");
+    sentences.extend(each(&changes.replaced, "replaced: what waits goes to where it was going"));
+    sentences.extend(each(&changes.removed, "removed: it drains"));
+    if table_changed {
+        sentences.push("categories or routing rules changed".to_owned());
+    }
+    sentences
+}
+
+/// Keys of which a change takes effect only after a restart.
+fn needs_restart(running: &Config, next: &Config) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut compare = |key: String, same: bool| {
+        if !same {
+            keys.push(key);
+        }
+    };
+    let (a, b) = (&running.daemon, &next.daemon);
+    compare("daemon.data_dir".into(), a.data_dir == b.data_dir);
+    compare("daemon.workers".into(), a.workers == b.workers);
+    compare("daemon.max_event_bytes".into(), a.max_event_bytes == b.max_event_bytes);
+    compare("daemon.ingest_bytes_max".into(), a.ingest_bytes_max == b.ingest_bytes_max);
+    compare("admin.listen".into(), running.admin == next.admin);
+    for source in &running.sources {
+        let now = next.sources.iter().find(|other| other.name == source.name);
+        let same = now.is_some_and(|now| now.input == source.input);
+        compare(format!("sources.{}", source.name), same);
+    }
+    for source in &next.sources {
+        let known = running.sources.iter().any(|other| other.name == source.name);
+        compare(format!("sources.{}", source.name), known);
+    }
+    keys
+}

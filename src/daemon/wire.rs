@@ -1,0 +1,402 @@
+//! The one place that sees everything: reading it from top to bottom is reading the pipeline.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::drain::{self, Running};
+use super::fleet::{Fleet, Slot};
+use super::lock::DataDirLock;
+use super::notify;
+use super::reload::Reloader;
+use super::signal::{Asked, Signals};
+use crate::admin::{Admin, Control, Readiness, ReloadRequest};
+use crate::config::{self, Config, Input, Loaded};
+use crate::ingest::{self, Budget, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
+use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
+use crate::route::{Handle, RoutingTable, SourceId};
+use crate::shard::{Intake, Plan, Pool};
+
+/// How often histograms are tidied and old plans are freed.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How often it is looked whether the workers live.
+const HEALTH: Duration = Duration::from_secs(1);
+/// Reloads that can wait for their turn.
+const RELOADS_MAX: usize = 16;
+
+/// Why the daemon did not start: every reason at once, a sentence each. Nothing was left running.
+#[derive(Debug)]
+pub struct StartError {
+    /// The reasons.
+    pub reasons: Vec<String>,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reasons.join("\n"))
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A daemon that serves.
+pub struct Daemon {
+    reloader: Reloader,
+    requests: mpsc::Receiver<ReloadRequest>,
+    sources: JoinSet<()>,
+    pool: Pool,
+    intake: Intake,
+    phase: Arc<AtomicU8>,
+    stalled: Arc<AtomicBool>,
+    stop_sources: CancellationToken,
+    stop_admin: CancellationToken,
+    addresses: Vec<(String, SocketAddr)>,
+    _lock: Option<DataDirLock>,
+}
+
+const SERVING: u8 = 0;
+const DRAINING: u8 = 1;
+
+/// `consentd run`: reads the config at `file`, serves until a signal, drains.
+///
+/// Exit codes: 0 drained, 1 something was left or failed, 2 could not start.
+#[must_use]
+pub fn run(file: &Path) -> ExitCode {
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        // Before anything else: a signal during the start must not end the process half way.
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                eprintln!("error: cannot listen for signals: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match Daemon::start(file, loaded).await {
+            Ok(daemon) => daemon.serve(&mut signals).await,
+            Err(error) => {
+                for reason in &error.reasons {
+                    eprintln!("error: {reason}");
+                }
+                ExitCode::from(2)
+            }
+        }
+    })
+}
+
+impl Daemon {
+    /// Starts everything, from the destinations back to the sources, so that nothing flows into a
+    /// part that is not there yet.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing runs.
+    pub async fn start(file: &Path, loaded: Loaded) -> Result<Self, StartError> {
+        let config = loaded.config;
+        let fail = |reason: String| StartError { reasons: vec![reason] };
+
+        // All that can fail, first.
+        let lock = config.daemon.data_dir.as_deref().map(DataDirLock::acquire).transpose();
+        let lock = lock.map_err(fail)?;
+        let table = RoutingTable::compile(&config.table_spec(1))
+            .map_err(|error| fail(error.to_string()))?;
+        let exposition =
+            Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
+        let (inputs, admin) = bind(&config).await?;
+        let mut fleet = Fleet::new();
+        let slots = fleet
+            .prepare(&config, &exposition)
+            .await
+            .map_err(|reasons| StartError { reasons })?;
+
+        // 5, 6: destinations, and the table that feeds them.
+        let (version, hash) = (table.version(), table.hash().to_owned());
+        exposition.set_table(version, &hash);
+        let outlets = slots.iter().map(Slot::outlet).cloned().collect();
+        let plans = Handle::new(Arc::new(Plan::new(table, outlets)));
+        fleet.adopt(slots, &plans, None, Duration::ZERO);
+
+        // 2, 3, 4: workers that parse, decide and append.
+        let budget = Budget::new(config.daemon.ingest_bytes_max);
+        let counters: Arc<[Arc<SourceCounters>]> =
+            config.sources.iter().map(|_| Arc::default()).collect();
+        for (source, counters) in config.sources.iter().zip(counters.iter()) {
+            exposition.add_source(&source.name, counters);
+        }
+        let max_event_bytes = config.daemon.max_event_bytes;
+        let workers = config.daemon.workers.get();
+        let (pool, intake) = Pool::start(workers, &plans, &counters, &budget, max_event_bytes)
+            .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
+
+        // 1: sources.
+        let stop_sources = CancellationToken::new();
+        let tails = Tails::new(TAIL_BYTES_MAX);
+        let mut sources = JoinSet::new();
+        let mut addresses = Vec::new();
+        for (number, (input, name)) in (0..).zip(inputs) {
+            addresses.push((name.clone(), input.address()));
+            let context = ingest::Context {
+                source: SourceId(number),
+                counters: Arc::clone(&counters[usize::from(number)]),
+                budget: budget.clone(),
+                tails: tails.clone(),
+                workers: Arc::new(intake.clone()),
+                max_event_bytes,
+                stop: stop_sources.clone(),
+            };
+            sources.spawn(async move {
+                if let Err(error) = input.serve(context).await {
+                    error!(source = name, %error, "source ended");
+                }
+            });
+        }
+
+        // Beside the data path: the admin address and what keeps the house.
+        let phase = Arc::new(AtomicU8::new(SERVING));
+        let stalled = Arc::new(AtomicBool::new(false));
+        let (reloads, requests) = mpsc::channel(RELOADS_MAX);
+        let stop_admin = CancellationToken::new();
+        if let Ok(address) = admin.address() {
+            addresses.push(("admin".to_owned(), address));
+        }
+        let control = Arc::new(Control {
+            metrics: {
+                let exposition = Arc::clone(&exposition);
+                let budget = budget.clone();
+                Box::new(move || exposition.render(budget.blocked_seconds()))
+            },
+            ready: {
+                let (phase, stalled) = (Arc::clone(&phase), Arc::clone(&stalled));
+                Box::new(move || readiness(phase.load(Relaxed), stalled.load(Relaxed)))
+            },
+            reloads,
+        });
+        tokio::spawn(admin.serve(control, stop_admin.clone()));
+        spawn_stall_watch(budget, Arc::clone(&stalled), stop_admin.clone());
+
+        let reloader = Reloader {
+            file: file.to_owned(),
+            config,
+            fleet,
+            plans,
+            exposition,
+            version,
+            replaced: Vec::new(),
+        };
+        Ok(Self {
+            reloader,
+            requests,
+            sources,
+            pool,
+            intake,
+            phase,
+            stalled,
+            stop_sources,
+            stop_admin,
+            addresses,
+            _lock: lock,
+        })
+    }
+
+    /// Where the sources and the admin address listen.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// What was counted so far, in config order.
+    #[must_use]
+    pub fn totals(&self) -> (Vec<SourceTotals>, Vec<DestinationTotals>) {
+        let exposition = &self.reloader.exposition;
+        let names = self.reloader.config.destinations.iter().map(|d| d.route.name.as_str());
+        (exposition.sources(), exposition.destinations(names))
+    }
+
+    /// Drains at once.
+    pub async fn stop(self, signals: &mut Signals) -> ExitCode {
+        self.drain(signals, false).await
+    }
+
+    /// Serves until a signal asks for the stop, or until a worker dies; then drains.
+    pub async fn serve(mut self, signals: &mut Signals) -> ExitCode {
+        for (name, address) in &self.addresses {
+            info!(name, %address, "listening");
+        }
+        let status = self.reloader.status();
+        info!("{status}");
+        notify::ready(&status);
+        let died = self.attend(signals).await;
+        self.drain(signals, died).await
+    }
+
+    /// Reloads, upkeep, the watchdog; returns when it is time to stop, and whether a worker died.
+    async fn attend(&mut self, signals: &mut Signals) -> bool {
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        let mut health = tokio::time::interval(
+            notify::watchdog_interval().map_or(HEALTH, |limit| (limit / 3).max(HEALTH)),
+        );
+        let mut progress = Vec::new();
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop => return false,
+                    Asked::Reload => { self.reloader.reload().await; }
+                },
+                request = self.requests.recv() => if let Some(request) = request {
+                    self.answer(request).await;
+                },
+                _ = upkeep.tick() => {
+                    self.reloader.exposition.upkeep();
+                    self.reloader.tidy();
+                }
+                _ = health.tick() => {
+                    if self.pool.any_dead() {
+                        error!("a worker died; stopping");
+                        return true;
+                    }
+                    let now = self.pool.progress();
+                    // One worker that stands still starves the watchdog.
+                    if now.iter().zip(&progress).all(|(now, before)| now != before) {
+                        notify::watchdog();
+                    }
+                    progress = now;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: ReloadRequest) {
+        let answer = self.reloader.reload().await;
+        let settled = self.reloader.older_plans_gone();
+        tokio::spawn(async move {
+            if request.wait {
+                settled.await;
+            }
+            // Whoever asked may be gone.
+            let _ = request.answer.send(answer);
+        });
+    }
+
+    async fn drain(self, signals: &mut Signals, died: bool) -> ExitCode {
+        self.phase.store(DRAINING, Relaxed);
+        self.stop_sources.cancel();
+        let patience = self.reloader.config.daemon.shutdown_timeout;
+        let running = Running {
+            sources: self.sources,
+            intake: self.intake,
+            pool: self.pool,
+            fleet: self.reloader.fleet,
+        };
+        let drained = drain::drain(running, patience, signals).await;
+        self.stop_admin.cancel();
+        if drained.left.is_empty() && !drained.failed && !died {
+            info!("stopped: everything was delivered");
+            return ExitCode::SUCCESS;
+        }
+        let left: u64 = drained.left.iter().map(|(_, events)| events).sum();
+        error!(left, "stopped: not everything was delivered");
+        ExitCode::FAILURE
+    }
+}
+
+/// A source that is bound and does not serve yet.
+enum Bound {
+    Tcp(TcpSource),
+    Http(HttpSource),
+}
+
+impl Bound {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(source) => source.address(),
+            Self::Http(source) => source.address(),
+        }
+    }
+
+    async fn serve(self, context: ingest::Context) -> io::Result<()> {
+        match self {
+            Self::Tcp(source) => source.serve(context).await,
+            Self::Http(source) => source.serve(context).await,
+        }
+    }
+}
+
+/// Binds every address; all that cannot be bound are named.
+async fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartError> {
+    let mut reasons = Vec::new();
+    let mut inputs = Vec::new();
+    for source in &config.sources {
+        let bound = match &source.input {
+            Input::Tcp { listen, max_connections } => {
+                TcpSource::bind(*listen, *max_connections).map(Bound::Tcp)
+            }
+            Input::Http { listen, max_connections, max_body_bytes, request_timeout } => {
+                HttpSource::bind(*listen, *max_connections, *max_body_bytes, *request_timeout)
+                    .map(Bound::Http)
+            }
+        };
+        match bound {
+            Ok(bound) => inputs.push((bound, source.name.clone())),
+            Err(error) => reasons.push(format!("sources.{}.listen: {error}", source.name)),
+        }
+    }
+    match Admin::bind(config.admin.listen).await {
+        Ok(admin) if reasons.is_empty() => return Ok((inputs, admin)),
+        Ok(_) => {}
+        Err(error) => reasons.push(format!("admin.listen: {error}")),
+    }
+    Err(StartError { reasons })
+}
+
+fn readiness(phase: u8, stalled: bool) -> Readiness {
+    if phase == DRAINING {
+        Readiness::NotReady("the daemon is stopping".to_owned())
+    } else if stalled {
+        let why = "no events are taken: a destination with when_full = \"block\" has no room";
+        Readiness::NotReady(why.to_owned())
+    } else {
+        Readiness::Ready
+    }
+}
+
+/// Notices when reading has waited for room without a break.
+fn spawn_stall_watch(budget: Budget, stalled: Arc<AtomicBool>, stop: CancellationToken) {
+    tokio::spawn(async move {
+        let mut full_for = 0;
+        while !stop.is_cancelled() {
+            full_for = if budget.is_exhausted() { full_for + 1 } else { 0 };
+            stalled.store(full_for >= STALLED_AFTER, Relaxed);
+            tokio::time::sleep(HEALTH).await;
+        }
+    });
+}
+
+/// Looks in a row, [`HEALTH`] apart, at which the budget was exhausted before intake is called
+/// stalled.
+const STALLED_AFTER: u32 = 3;
+

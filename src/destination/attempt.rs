@@ -1,0 +1,285 @@
+//! One batch on its way: judged, tried, waited, tried again, split, until every event in it was
+//! delivered or dropped and counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{MutexGuard, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::batch::{Batch, Keys, Piece};
+use super::deliver::Orders;
+use super::health::Health;
+use super::queue::Outlet;
+use super::rejudge::{Rules, judge_again};
+use super::retry::{self, Outcome};
+use super::sink::Sink;
+use crate::config::Retry;
+use crate::metrics::{DeliveryMetrics, DropReason};
+use crate::route::Handle;
+use crate::shard::Plan;
+
+/// What all batches of a destination share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) plans: Handle<Plan>,
+    pub(super) retry: Retry,
+    pub(super) keys: Arc<Keys>,
+    pub(super) health: Health,
+    pub(super) metrics: DeliveryMetrics,
+    pub(super) orders: watch::Receiver<Orders>,
+}
+
+/// What is left when the time to stop has come.
+pub(super) struct Settled {
+    pub(super) sink: Sink,
+    pub(super) left: VecDeque<Batch>,
+}
+
+/// Brings `batch` through `sink`, or stops when the orders say so.
+pub(super) async fn settle(shared: Arc<Shared>, mut sink: Sink, batch: Batch) -> Settled {
+    // What is in the queue is pending, what left it was counted: stopping at any await is safe.
+    let mut left = VecDeque::from([batch]);
+    let mut orders = shared.orders.clone();
+    tokio::select! {
+        biased;
+        () = Box::pin(deliver(&shared, &mut sink, &mut left)) => {}
+        () = stopped(&mut orders) => {}
+    }
+    Settled { sink, left }
+}
+
+/// Waits for the time at which deliveries have to stop.
+pub(super) async fn stopped(orders: &mut watch::Receiver<Orders>) {
+    loop {
+        let until = orders.borrow_and_update().until;
+        let changed = match until {
+            None => orders.changed().await,
+            Some(until) => tokio::select! {
+                () = sleep_until(until) => return,
+                changed = orders.changed() => changed,
+            },
+        };
+        if changed.is_err() {
+            // Nobody can give orders any more; the last ones stand.
+            match until {
+                Some(until) => return sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Delivers the one batch in `left`, or all that it is split into, in order.
+async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
+    let mut trial = Trial::new(shared);
+    while let Some(batch) = left.front_mut() {
+        if !trial.wait_for_turn().await {
+            trial.give_up(left);
+            continue;
+        }
+        shared.judge(batch).await;
+        if batch.events() == 0 {
+            left.pop_front();
+            continue;
+        }
+        match trial.attempt(sink, batch).await {
+            Outcome::Delivered => {
+                trial.answered();
+                if let Some(batch) = left.pop_front() {
+                    shared.count_delivered(&batch);
+                }
+            }
+            Outcome::Reject { .. } => {
+                trial.answered();
+                if let Some(batch) = left.pop_front() {
+                    shared.split(batch, left);
+                }
+            }
+            Outcome::Retry { after, why } => {
+                shared.health.fails(&why, Instant::now());
+                if !trial.may_try_again(after, why) {
+                    trial.give_up(left);
+                }
+            }
+            Outcome::Hold { why } => {
+                shared.health.holds(&why, Instant::now());
+                if !trial.may_try_again(None, why) {
+                    trial.give_up(left);
+                }
+            }
+        }
+    }
+}
+
+/// The attempts at a batch and at what it was split into.
+struct Trial<'s> {
+    shared: &'s Shared,
+    orders: watch::Receiver<Orders>,
+    first: Option<Instant>,
+    failures: u32,
+    next: Option<Instant>,
+    why: String,
+    /// Its turn to try while the circuit is open.
+    probe: Option<MutexGuard<'s, ()>>,
+}
+
+impl<'s> Trial<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        Self {
+            shared,
+            orders: shared.orders.clone(),
+            first: None,
+            failures: 0,
+            next: None,
+            why: String::new(),
+            probe: None,
+        }
+    }
+
+    /// Waits until the circuit and the last failure allow an attempt; `false` if it must be given up
+    /// first.
+    async fn wait_for_turn(&mut self) -> bool {
+        let health = &self.shared.health;
+        if self.probe.is_none() && health.is_held() {
+            let probe = match self.give_up_at() {
+                None => health.probe.lock().await,
+                Some(at) => match timeout_at(at, health.probe.lock()).await {
+                    Ok(probe) => probe,
+                    Err(_) => return false,
+                },
+            };
+            if health.is_held() {
+                self.probe = Some(probe);
+            } else {
+                // Somebody else's probe got through.
+                self.next = None;
+            }
+        }
+        if let Some(at) = self.next.take() {
+            tokio::select! {
+                () = sleep_until(at) => {}
+                // The time is running out: one attempt now, then back to waiting.
+                Ok(()) = self.orders.changed() => {}
+            }
+        }
+        true
+    }
+
+    async fn attempt(&mut self, sink: &mut Sink, batch: &Batch) -> Outcome {
+        let started = Instant::now();
+        self.first.get_or_insert(started);
+        let outcome = sink.send(batch).await;
+        let metrics = &self.shared.metrics;
+        metrics.attempted(outcome.kind(), started.elapsed());
+        outcome
+    }
+
+    /// The destination is there.
+    fn answered(&mut self) {
+        self.shared.health.works(Instant::now());
+        self.failures = 0;
+        self.probe = None;
+    }
+
+    /// Sets the time of the next attempt; `false` if that was the last one.
+    fn may_try_again(&mut self, after: Option<Duration>, why: String) -> bool {
+        self.why = why;
+        self.failures = self.failures.saturating_add(1);
+        let now = Instant::now();
+        let delay = retry::delay(&self.shared.retry, self.failures, after, fastrand::f64());
+        let next = now + delay;
+        self.next = match self.give_up_at() {
+            Some(last) if last <= now => return false,
+            Some(last) => Some(next.min(last)),
+            None => Some(next),
+        };
+        true
+    }
+
+    fn give_up_at(&self) -> Option<Instant> {
+        let first = self.first?;
+        retry::give_up_at(&self.shared.retry, first)
+    }
+
+    fn give_up(&mut self, left: &mut VecDeque<Batch>) {
+        self.failures = 0;
+        if let Some(batch) = left.pop_front() {
+            let shared = self.shared;
+            shared.health.gave_up(batch.events(), &self.why);
+            shared.count_dropped(DropReason::GaveUp, batch.events());
+        }
+    }
+}
+
+impl Shared {
+    /// Takes out of `batch` what the rules in force do not permit.
+    async fn judge(&self, batch: &mut Batch) {
+        loop {
+            let plan = self.plans.load();
+            if was_judged_by(batch, &plan) {
+                return;
+            }
+            let Some(rules) = self.rules(plan).await else {
+                let events = batch.clear();
+                return self.count_dropped(DropReason::Removed, events);
+            };
+            if was_judged_by(batch, &rules.plan) {
+                return;
+            }
+            // The rules may change while this goes on: look again afterwards.
+            judge_again(batch, &rules, &self.keys, self.outlet.counters()).await;
+        }
+    }
+
+    /// The rules for this destination: those in `plan`, for it or for the one that took its name and
+    /// place; if there is none, those of the last plan that had it.
+    async fn rules(&self, plan: Arc<Plan>) -> Option<Rules> {
+        let name = self.outlet.name();
+        let found = plan.destination(self.outlet.id()).or_else(|| plan.table().destination(name));
+        if let Some(destination) = found {
+            return Some(Rules { plan, destination });
+        }
+        let mut orders = self.orders.clone();
+        let retired = orders.wait_for(|orders| orders.last_plan.is_some()).await;
+        let plan = retired.ok()?.last_plan.clone()?;
+        let destination = plan.destination(self.outlet.id())?;
+        Some(Rules { plan, destination })
+    }
+
+    fn count_delivered(&self, batch: &Batch) {
+        let counters = self.outlet.counters();
+        let line_ends = batch.events() as usize;
+        counters.deliver_pending(batch.events(), batch.bytes() - line_ends);
+        let now = std::time::Instant::now();
+        for run in batch.pieces().iter().flat_map(Piece::runs) {
+            let taken = now.saturating_duration_since(run.received_at);
+            counters.end_to_end.record(taken, run.events.into());
+        }
+    }
+
+    /// Puts the halves of a rejected batch in its place, or drops the bad event.
+    fn split(&self, batch: Batch, left: &mut VecDeque<Batch>) {
+        let (front, back) = batch.halve(&self.keys);
+        match back {
+            None => self.count_dropped(DropReason::RejectedByDestination, front.events()),
+            Some(back) => {
+                left.push_front(back);
+                left.push_front(front);
+            }
+        }
+    }
+
+    /// Counts pending events as dropped.
+    pub(super) fn count_dropped(&self, reason: DropReason, events: u32) {
+        self.outlet.counters().drop_pending(reason, events);
+    }
+}
+
+fn was_judged_by(batch: &Batch, plan: &Plan) -> bool {
+    let version = plan.table().version();
+    let mut pieces = batch.pieces().iter();
+    pieces.all(|piece| piece.table_version() == version)
+}

@@ -1,0 +1,39 @@
+//! Bytes out: from permitted lines to what a destination acknowledges.
+//!
+//! Owns the [`Chunk`]s that permitted lines are copied into, the bounded queue of each destination
+//! ([`Outlet`]), and its delivery: batches, retries, and one module per type of destination. It does
+//! not decide who receives what; a line gets in only with a [`crate::consent::Permit`], and it is
+//! judged again before every attempt under a table that is no longer the one it was judged by.
+//!
+//! What always holds: the bytes that wait for a destination are bounded by its `buffer` (plus one
+//! chunk); whatever is not delivered is counted with a reason.
+
+mod chunk;
+mod queue;
+
+mod batch;
+mod batcher;
+mod rejudge;
+
+mod attempt;
+mod deliver;
+mod health;
+mod retry;
+
+mod body;
+mod compress;
+mod file;
+mod http;
+mod sink;
+mod stdout;
+mod tcp;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, Piece};
+pub use chunk::{CHUNK_CAPACITY, Chunk, Lane, Run};
+pub use deliver::Running;
+pub use queue::{Closed, Outlet, OutletId, Parcel, Refused};
+pub use retry::{Outcome, classify, parse_retry_after};
+pub use sink::{HttpSpec, Sink, SinkError, SinkSpec};

@@ -1,0 +1,90 @@
+//! Judged again: what waits is subject to the rules in force when it leaves.
+
+use std::sync::Arc;
+
+use super::batch::{Batch, Keys, Piece};
+use super::chunk::{Chunk, Lane};
+use crate::consent::Judge;
+use crate::metrics::{DestinationCounters, DropReason};
+use crate::parse::PADDING;
+use crate::route::DestinationId;
+use crate::shard::Plan;
+
+/// The rules for one destination: a plan that has it, and its number there.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) plan: Arc<Plan>,
+    pub(super) destination: DestinationId,
+}
+
+/// How many lines were dropped, by reason.
+type Dropped = [u32; DropReason::ALL.len()];
+
+/// Judges every line of `batch` again that was permitted by another table than the one of `rules`.
+///
+/// Lines that it no longer permits are taken out and counted. Whole at every await: it may be
+/// cancelled there.
+pub(super) async fn judge_again(
+    batch: &mut Batch,
+    rules: &Rules,
+    keys: &Keys,
+    counters: &DestinationCounters,
+) {
+    let table = rules.plan.table();
+    // Not kept for the next time: that is as far away as the next reload.
+    let mut judge = Judge::new(table, usize::MAX);
+    let mut scratch = Vec::new();
+    let mut position = 0;
+    while let Some(piece) = batch.pieces().get(position) {
+        if piece.table_version() == table.version() {
+            position += 1;
+            continue;
+        }
+        let (next, dropped) = judge_piece(piece, rules, &mut judge, &mut scratch);
+        let kept = next.is_some();
+        batch.replace(position, next, || keys.next());
+        position += usize::from(kept);
+        for (reason, events) in DropReason::ALL.into_iter().zip(dropped) {
+            if events > 0 {
+                counters.drop_pending(reason, events);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn judge_piece(
+    piece: &Piece,
+    rules: &Rules,
+    judge: &mut Judge,
+    scratch: &mut Vec<u8>,
+) -> (Option<Piece>, Dropped) {
+    let table = rules.plan.table();
+    let mut lane = Lane::default();
+    let mut dropped = Dropped::default();
+    let lines = piece.lines();
+    let mut at = 0;
+    for run in piece.runs() {
+        let mut rest = &lines[at..run.end as usize];
+        at = run.end as usize;
+        while let Some(len) = memchr::memchr(b'\n', rest) {
+            scratch.clear();
+            scratch.extend_from_slice(&rest[..len]);
+            scratch.resize(len + PADDING, 0);
+            rest = &rest[len + 1..];
+            // A line that is no longer an event at all (a location was added, and a key in it stands
+            // twice) has no consent that could be read.
+            let decision = judge.judge(scratch, len, run.source, table, |_| {});
+            let permit = decision.map_or(Err(DropReason::Consent), |decision| {
+                Ok(decision.permit_for(rules.destination)?)
+            });
+            match permit {
+                Ok(permit) => lane.append(permit, table, run.source, run.received_at),
+                Err(reason) => dropped[reason as usize] += 1,
+            }
+        }
+    }
+    let kept = !lane.is_empty();
+    let next = kept.then(|| piece.replaced_by(Chunk::rejudged(lane, table.version())));
+    (next, dropped)
+}

@@ -1,0 +1,80 @@
+//! The unit that moves from a connection to a worker.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::budget::Room;
+use super::buffers::{Buffer, Buffers};
+use super::framing::Run;
+use crate::parse::{PADDING, RejectReason};
+use crate::route::SourceId;
+
+/// A run of whole lines from one connection.
+#[derive(Debug)]
+pub struct Frame {
+    /// The lines and [`PADDING`] bytes behind them.
+    bytes: Buffer,
+    /// Where the lines begin.
+    start: usize,
+    /// Where they came from.
+    pub source: SourceId,
+    /// When they were read.
+    pub received_at: Instant,
+    /// Where the answer goes, if the sender gets one.
+    pub reply: Option<oneshot::Sender<Report>>,
+    /// The room they take, given back when the worker drops the last frame of a read.
+    _room: Arc<Room>,
+}
+
+impl Frame {
+    /// A frame of `lines`; the last may lack its line end.
+    #[must_use]
+    pub fn new(
+        lines: impl Into<Run>,
+        source: SourceId,
+        received_at: Instant,
+        room: Arc<Room>,
+    ) -> Self {
+        let Run { mut bytes, start } = lines.into();
+        bytes.resize(bytes.len() + PADDING, 0);
+        Self {
+            bytes: Buffer::from(bytes),
+            start,
+            source,
+            received_at,
+            reply: None,
+            _room: room,
+        }
+    }
+
+    /// Lets the memory of the lines go back to `buffers` when the worker is done with it.
+    pub(super) fn returning_to(mut self, buffers: &Buffers) -> Self {
+        self.bytes.return_to(buffers);
+        self
+    }
+
+    /// The lines with their padding, and the length without it.
+    pub fn bytes(&mut self) -> (&mut [u8], usize) {
+        let lines = &mut self.bytes.as_mut_slice()[self.start..];
+        let len = lines.len() - PADDING;
+        (lines, len)
+    }
+}
+
+/// How many rejected lines a [`Report`] names.
+pub const LISTED_MAX: usize = 100;
+
+/// What became of the lines of a frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// All lines, the blank ones included.
+    pub lines: u64,
+    /// Lines that are events and were decided on.
+    pub accepted: u64,
+    /// Lines that were rejected.
+    pub rejected: u64,
+    /// The first [`LISTED_MAX`] of them: position among all lines, from 0, and the reason.
+    pub listed: Vec<(u64, RejectReason)>,
+}

@@ -1,0 +1,136 @@
+//! The worker threads and the way to them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::plan::Plan;
+use super::worker::Worker;
+use crate::ingest::{Budget, Frame};
+use crate::metrics::SourceCounters;
+use crate::route::Handle;
+
+/// The way for frames to the workers; cheap to clone. When the last one is dropped, the workers
+/// finish what was sent and end.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    shards: Arc<[Sender<Frame>]>,
+}
+
+impl Intake {
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Gives a frame to a shard. Never waits: the queue has a place for every frame that the budget
+    /// has room for.
+    ///
+    /// # Errors
+    /// Gives the frame back if the worker is gone.
+    pub fn send(&self, shard: usize, frame: Frame) -> Result<(), Frame> {
+        self.shards[shard % self.shards.len()].try_send(frame).map_err(|error| error.into_inner())
+    }
+}
+
+/// The worker threads.
+#[derive(Debug)]
+pub struct Pool {
+    threads: Vec<JoinHandle<()>>,
+    progress: Vec<Arc<AtomicU64>>,
+}
+
+/// A read makes at most two frames: the line that an earlier read began, and the rest.
+const FRAMES_PER_ROOM: usize = 2;
+
+impl Pool {
+    /// Starts `workers` threads that follow `plans`.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(
+        workers: usize,
+        plans: &Handle<Plan>,
+        sources: &Arc<[Arc<SourceCounters>]>,
+        budget: &Budget,
+        max_event_bytes: usize,
+    ) -> io::Result<(Self, Intake)> {
+        let mut pool = Self { threads: Vec::new(), progress: Vec::new() };
+        let mut shards = Vec::new();
+        for number in 0..workers.max(1) {
+            let (sender, frames) = bounded(budget.frames_max() * FRAMES_PER_ROOM);
+            let progress = Arc::new(AtomicU64::new(0));
+            let worker = Worker::new(
+                frames,
+                plans,
+                Arc::clone(sources),
+                Arc::clone(&progress),
+                max_event_bytes,
+            );
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || worker.run())?;
+            pool.threads.push(thread);
+            pool.progress.push(progress);
+            shards.push(sender);
+        }
+        Ok((pool, Intake { shards: shards.into() }))
+    }
+
+    /// Per worker a number that changes at least once a second while the worker is alive, whatever
+    /// it waits for.
+    #[must_use]
+    pub fn progress(&self) -> Vec<u64> {
+        self.progress.iter().map(|progress| progress.load(Relaxed)).collect()
+    }
+
+    /// Whether a worker ended although its intake is open.
+    #[must_use]
+    pub fn any_dead(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Waits for the workers to end, which they do once every [`Intake`] is dropped. Gives the
+    /// number of those that panicked.
+    #[must_use]
+    pub fn join(self) -> usize {
+        self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
+    }
+}
+
+/// One worker without a thread, for measuring what a frame costs and for tests that count
+/// allocations.
+pub struct WorkerPath {
+    worker: Worker,
+    _frames: Sender<Frame>,
+}
+
+impl WorkerPath {
+    /// A worker that follows `plans`.
+    #[must_use]
+    pub fn new(
+        plans: &Handle<Plan>,
+        sources: &Arc<[Arc<SourceCounters>]>,
+        max_event_bytes: usize,
+    ) -> Self {
+        let (sender, frames): (_, Receiver<Frame>) = bounded(1);
+        let progress = Arc::default();
+        let worker = Worker::new(frames, plans, Arc::clone(sources), progress, max_event_bytes);
+        Self { worker, _frames: sender }
+    }
+
+    /// Takes one frame all the way.
+    pub fn take_up(&mut self, frame: Frame) {
+        self.worker.take_up(frame);
+    }
+}
+
+impl std::fmt::Debug for WorkerPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerPath").finish_non_exhaustive()
+    }
+}
