@@ -97,9 +97,7 @@ pub(super) fn address(text: &str) -> Result<(), Wrong> {
         return wrong("an address without a port", HELP);
     };
     if port.parse::<u16>().is_ok_and(|port| port > 0) {
-        let literal = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let valid = match literal {
             Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
             None => is_host(host),
@@ -108,10 +106,7 @@ pub(super) fn address(text: &str) -> Result<(), Wrong> {
             return Ok(());
         }
         if host.parse::<std::net::Ipv6Addr>().is_ok() {
-            return wrong(
-                "an IPv6 address without brackets",
-                "write \"[ADDRESS]:PORT\"",
-            );
+            return wrong("an IPv6 address without brackets", "write \"[ADDRESS]:PORT\"");
         }
         return wrong("not a host name or IP address", HELP);
     }
@@ -196,12 +191,7 @@ mod tests {
 
     #[test]
     fn urls() {
-        for text in [
-            "http://a",
-            "https://a.b:8/c?d=e",
-            "http://[::1]:80/",
-            "http://a:65535",
-        ] {
+        for text in ["http://a", "https://a.b:8/c?d=e", "http://[::1]:80/", "http://a:65535"] {
             assert_eq!(url(text), Ok(()), "{text}");
         }
         let wrong = [
@@ -225,18 +215,8 @@ mod tests {
         for text in ["localhost:1", "10.0.0.1:65535", "[::1]:9000", "a-b.c_d:9"] {
             assert_eq!(address(text), Ok(()), "{text}");
         }
-        for text in [
-            "",
-            "a",
-            "a:",
-            "a:0",
-            "a:65536",
-            ":9",
-            "::1:9",
-            "http://a:1",
-            "a b:1",
-            "[x]:1",
-        ] {
+        for text in ["", "a", "a:", "a:0", "a:65536", ":9", "::1:9", "http://a:1", "a b:1", "[x]:1"]
+        {
             assert!(address(text).is_err(), "{text}");
         }
     }

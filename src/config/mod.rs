@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use finding::{ConfigErrors, Finding};
 pub use model::*;
-pub use schema::schema;
+pub use schema::{choices, schema};
 pub use text::{ResolveError, Resolved, Secret, Text};
 
 use finding::Report;
@@ -102,11 +102,7 @@ pub fn parse(file: &str, content: &[u8]) -> Result<Loaded, ConfigErrors> {
     let (errors, warnings) = report.finish();
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
-        _ => Err(ConfigErrors {
-            file: file.to_owned(),
-            errors,
-            warnings,
-        }),
+        _ => Err(ConfigErrors { file: file.to_owned(), errors, warnings }),
     }
 }
 
@@ -138,11 +134,14 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, LoadError> {
     let content = read_file(path)?;
     let text = String::from_utf8_lossy(&content);
     let mut report = Report::new(&text);
-    let found = syntax::document(&text, &mut report).and_then(|mut document| {
-        document.get_mut().retain(|section| section == "admin");
-        structure::check(&mut document, schema(), &mut report);
-        validate::admin_address(&raw::File::read(document).ok()?, &mut report)
-    });
+    let mut document = syntax::recovered(&text);
+    let others = std::mem::take(document.get_mut());
+    document
+        .get_mut()
+        .extend(others.into_iter().filter(|(section, _)| section.get_ref() == "admin"));
+    structure::check(&mut document, schema(), &mut report);
+    let found =
+        raw::File::read(document).ok().and_then(|file| validate::admin_address(&file, &mut report));
     let (errors, warnings) = report.finish();
     found.ok_or_else(|| {
         LoadError::Invalid(ConfigErrors { file: path.display().to_string(), errors, warnings })

@@ -34,10 +34,8 @@ impl Config {
     /// What a routing table with this version is compiled from.
     #[must_use]
     pub fn table_spec(&self, version: u64) -> TableSpec {
-        let source = |source: &Source| SourceSpec {
-            name: source.name.clone(),
-            missing: source.missing,
-        };
+        let source =
+            |source: &Source| SourceSpec { name: source.name.clone(), missing: source.missing };
         TableSpec {
             version,
             categories: self.categories.clone(),

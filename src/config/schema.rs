@@ -11,6 +11,7 @@ use super::raw;
 static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
 
 /// The schema, without references: every type stands where it is used.
+#[must_use]
 pub fn schema() -> &'static Value {
     &SCHEMA
 }
@@ -19,10 +20,7 @@ fn generate() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
     let settings = settings.with_transform(WithoutNull);
-    settings
-        .into_generator()
-        .into_root_schema_for::<raw::File>()
-        .into()
+    settings.into_generator().into_root_schema_for::<raw::File>().into()
 }
 
 /// TOML has no null: a key that is not needed is left out.
@@ -62,15 +60,14 @@ impl Transform for WithoutNull {
 }
 
 /// The values of a schema that lists them, each with its description.
-pub(super) fn choices(schema: &Value) -> Vec<(&str, Option<&str>)> {
+#[must_use]
+pub fn choices(schema: &Value) -> Vec<(&str, Option<&str>)> {
     let listed = schema["enum"].as_array().into_iter().flatten();
     let described = schema["oneOf"].as_array().into_iter().flatten();
     let listed = listed.filter_map(|value| Some((value.as_str()?, None)));
     let described = described.flat_map(|alternative| {
         let description = alternative["description"].as_str();
-        let constant = alternative["const"]
-            .as_str()
-            .map(|name| (name, description));
+        let constant = alternative["const"].as_str().map(|name| (name, description));
         constant.into_iter().chain(choices(alternative))
     });
     listed.chain(described).collect()
@@ -93,10 +90,7 @@ mod tests {
             let choices = choices(&destination["properties"][key]);
             choices.into_iter().map(|(name, _)| name).collect()
         };
-        assert_eq!(
-            names("type"),
-            ["http", "tcp", "file", "stdout", "blackhole"]
-        );
+        assert_eq!(names("type"), ["http", "tcp", "file", "stdout", "blackhole"]);
         assert_eq!(names("match"), ["all", "any"]);
     }
 }

@@ -16,17 +16,8 @@ use super::suggest;
 
 /// Sections and keys that are planned. They are refused like any unknown key, but nobody should look
 /// for a typing mistake.
-const NOT_YET: &[&str] = &[
-    "log",
-    "tokens",
-    "tls",
-    "models",
-    "warehouses",
-    "dead_letter",
-    "ack",
-    "idempotency",
-    "users",
-];
+const NOT_YET: &[&str] =
+    &["log", "tokens", "tls", "models", "warehouses", "dead_letter", "ack", "idempotency", "users"];
 /// Types of sources and destinations that are planned.
 const TYPES_NOT_YET: &[&str] = &["kafka", "segment", "warehouse", "nats"];
 
@@ -48,11 +39,7 @@ impl Walk<'_, '_> {
             let name: &str = key.get_ref();
             let path = join(path, name);
             let known = &schema["properties"][name];
-            let expected = if known.is_null() {
-                &schema["additionalProperties"]
-            } else {
-                known
-            };
+            let expected = if known.is_null() { &schema["additionalProperties"] } else { known };
             let keep = match expected {
                 Value::Null | Value::Bool(_) => {
                     self.unknown(&key.span(), name, &path, schema, &present);
@@ -124,8 +111,7 @@ impl Walk<'_, '_> {
                 return true;
             }
         };
-        self.report
-            .error(&value.span(), path, "JSON has no such value", help);
+        self.report.error(&value.span(), path, "JSON has no such value", help);
         false
     }
 
@@ -137,8 +123,7 @@ impl Walk<'_, '_> {
         if path.ends_with(".type") && TYPES_NOT_YET.contains(&text) {
             let message = format!("this version of consentd does not have the type `{text}`");
             let known = suggest::list(choices.iter().map(|choice| choice.0)).unwrap_or_default();
-            self.report
-                .error(span, path, message, format!("write one of {known}"));
+            self.report.error(span, path, message, format!("write one of {known}"));
             return false;
         }
         let names = choices.iter().map(|&(name, _)| name);
@@ -147,8 +132,7 @@ impl Walk<'_, '_> {
             .map(|name| format!(" (did you mean `{name}`?)"))
             .unwrap_or_default();
         let message = format!("`{}` is not a possible value", shown(text));
-        self.report
-            .error(span, path, message, format!("write one of {all}{guess}"));
+        self.report.error(span, path, message, format!("write one of {all}{guess}"));
         false
     }
 
@@ -172,21 +156,15 @@ impl Walk<'_, '_> {
                 (Some(min), None) => format!("write a number that is {min} or more"),
                 _ => String::new(),
             };
-            self.report
-                .error(span, path, "the number is out of range", help);
+            self.report.error(span, path, "the number is out of range", help);
         }
         inside
     }
 
     fn wrong_type(&mut self, span: &Range<usize>, value: &DeValue<'_>, schema: &Value, path: &str) {
-        let message = format!(
-            "expected {}, found {}",
-            expected(schema),
-            article(value.type_str())
-        );
+        let message = format!("expected {}, found {}", expected(schema), article(value.type_str()));
         let name = path.rsplit('.').next().unwrap_or(path);
-        self.report
-            .error(span, path, message, example(name, schema));
+        self.report.error(span, path, message, example(name, schema));
     }
 
     fn unknown(
@@ -199,11 +177,7 @@ impl Walk<'_, '_> {
     ) {
         let what = if path == name { "section" } else { "key" };
         let properties = schema["properties"].as_object();
-        let known = || {
-            properties
-                .into_iter()
-                .flat_map(|p| p.keys().map(String::as_str))
-        };
+        let known = || properties.into_iter().flat_map(|p| p.keys().map(String::as_str));
         let guess = suggest::closest(name, known());
         if guess.is_none() && NOT_YET.contains(&name) {
             let message = format!("this version of consentd does not have the {what} `{name}`");
@@ -217,13 +191,8 @@ impl Walk<'_, '_> {
             let parent = path.strip_suffix(name).unwrap_or_default();
             self.report.spoil(&format!("{parent}{guess}"));
         }
-        let help = suggest::help(name, known().collect::<Vec<_>>(), "");
-        self.report.error(
-            span,
-            path,
-            format!("unknown {what} `{}`", shown(name)),
-            help,
-        );
+        let help = suggest::help(name, known().collect::<Vec<_>>());
+        self.report.error(span, path, format!("unknown {what} `{}`", shown(name)), help);
     }
 
     /// Whether a known key belongs to the type of source or destination.
@@ -254,10 +223,7 @@ impl Walk<'_, '_> {
 fn type_of(table: &DeTable<'_>, schema: &Value) -> Option<String> {
     let kind = table.get("type")?.get_ref().as_str()?;
     let choices = choices(&schema["properties"]["type"]);
-    choices
-        .iter()
-        .any(|&(name, _)| name == kind)
-        .then(|| kind.to_owned())
+    choices.iter().any(|&(name, _)| name == kind).then(|| kind.to_owned())
 }
 
 /// The part of a schema that is for values of this type.
@@ -329,29 +295,15 @@ fn example(name: &str, schema: &Value) -> String {
 }
 
 fn article(kind: &str) -> String {
-    let article = if kind.starts_with(['a', 'i']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {kind}")
 }
 
 pub(super) fn join(path: &str, name: &str) -> String {
     let plain = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    let name = if plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", shown(name))
-    };
-    if path.is_empty() {
-        name
-    } else {
-        format!("{path}.{name}")
-    }
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let name = if plain { name.to_owned() } else { format!("\"{}\"", shown(name)) };
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
 /// Text from the file, made fit for one line of a terminal.

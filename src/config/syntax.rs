@@ -21,15 +21,8 @@ pub(super) fn document<'t>(text: &'t str, report: &mut Report<'_>) -> Option<Spa
     let mut readable = true;
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
-        let local = LOCAL
-            .iter()
-            .any(|message| error.message().starts_with(message));
-        report.error(
-            &span,
-            "",
-            format!("TOML: {}", error.message()),
-            help(error.message()),
-        );
+        let local = LOCAL.iter().any(|message| error.message().starts_with(message));
+        report.error(&span, "", format!("TOML: {}", error.message()), help(error.message()));
         report.one_error_a_line();
         if !local {
             readable = false;
@@ -39,23 +32,19 @@ pub(super) fn document<'t>(text: &'t str, report: &mut Report<'_>) -> Option<Spa
     readable.then_some(document)
 }
 
+/// What can be made of `text`, whatever is wrong with it.
+pub(super) fn recovered(text: &str) -> Spanned<DeTable<'_>> {
+    DeTable::parse_recoverable(text).0
+}
+
 fn help(message: &str) -> &'static str {
     let helps = [
-        (
-            "string values must be quoted",
-            "put the value in double quotes",
-        ),
+        ("string values must be quoted", "put the value in double quotes"),
         ("invalid boolean", "write true or false"),
-        (
-            "duplicate key",
-            "write each key once, and each [section] once",
-        ),
+        ("duplicate key", "write each key once, and each [section] once"),
         ("key with no value", "write KEY = VALUE"),
         ("unclosed table", "write `]` at the end of the line"),
         ("unclosed array", "write `]` after the last element"),
     ];
-    helps
-        .iter()
-        .find(|(start, _)| message.starts_with(start))
-        .map_or("", |(_, help)| help)
+    helps.iter().find(|(start, _)| message.starts_with(start)).map_or("", |(_, help)| help)
 }

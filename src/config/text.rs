@@ -84,12 +84,10 @@ impl Text {
 
     /// The whole string, where it needs nothing from outside.
     fn literal(&self) -> Option<String> {
-        self.parts
-            .iter()
-            .try_fold(String::new(), |whole, part| match part {
-                Part::Literal(text) => Some(whole + text),
-                Part::Variable(_) => None,
-            })
+        self.parts.iter().try_fold(String::new(), |whole, part| match part {
+            Part::Literal(text) => Some(whole + text),
+            Part::Variable(_) => None,
+        })
     }
 
     /// The complete string, with the values of environment variables, in the form it must have.
@@ -125,10 +123,7 @@ impl Text {
     }
 
     fn error(&self, problem: Problem) -> ResolveError {
-        ResolveError {
-            key: self.key.clone(),
-            problem,
-        }
+        ResolveError { key: self.key.clone(), problem }
     }
 }
 
@@ -184,9 +179,7 @@ fn split(template: &str) -> Result<Vec<Part>, Wrong> {
 fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl Secret {
@@ -211,19 +204,14 @@ impl Secret {
         });
         match content {
             Ok(content) => Ok(Resolved(content)),
-            Err(problem) => Err(ResolveError {
-                key: key.clone(),
-                problem,
-            }),
+            Err(problem) => Err(ResolveError { key: key.clone(), problem }),
         }
     }
 }
 
 /// The content of a file without its last line end.
 fn read_secret(path: &Path, credentials: Option<&Path>) -> Result<String, Problem> {
-    let first = credentials
-        .filter(|_| path.is_relative())
-        .map(|folder| folder.join(path));
+    let first = credentials.filter(|_| path.is_relative()).map(|folder| folder.join(path));
     let path = match &first {
         Some(first) if first.exists() => first,
         _ => path,
@@ -231,9 +219,7 @@ fn read_secret(path: &Path, credentials: Option<&Path>) -> Result<String, Proble
     let unreadable = |error| Problem::Unreadable(path.to_owned(), error);
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut content = String::new();
-    let read = file
-        .take(SECRET_FILE_MAX_BYTES + 1)
-        .read_to_string(&mut content);
+    let read = file.take(SECRET_FILE_MAX_BYTES + 1).read_to_string(&mut content);
     if read.map_err(unreadable)? as u64 > SECRET_FILE_MAX_BYTES {
         return Err(Problem::TooLong(path.to_owned()));
     }
@@ -287,11 +273,7 @@ impl fmt::Display for ResolveError {
                 path.display()
             ),
             Problem::Form(wrong) => {
-                write!(
-                    f,
-                    "the value from outside is {}; {}",
-                    wrong.message, wrong.help
-                )
+                write!(f, "the value from outside is {}; {}", wrong.message, wrong.help)
             }
         }
     }
@@ -332,16 +314,10 @@ mod tests {
     #[test]
     fn errors_name_the_key_and_the_variable_and_nothing_secret() {
         let unset = resolve("${TOKEN}${NO_SUCH}").unwrap_err();
-        assert!(
-            unset.contains("destinations.a.key") && unset.contains("NO_SUCH"),
-            "{unset}"
-        );
+        assert!(unset.contains("destinations.a.key") && unset.contains("NO_SUCH"), "{unset}");
         assert!(!unset.contains("s3cret"), "{unset}");
         let bad = resolve("${BAD}").unwrap_err();
-        assert!(
-            bad.contains("header field") && !bad.contains("break"),
-            "{bad}"
-        );
+        assert!(bad.contains("header field") && !bad.contains("break"), "{bad}");
         assert!(resolve("${").is_err() && resolve("${}").is_err() && resolve("${A-B}").is_err());
     }
 
@@ -355,19 +331,14 @@ mod tests {
     fn secrets_come_from_the_credentials_first_and_are_never_shown() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "hunter2\r\n").unwrap();
-        let secret = Secret::File {
-            key: "destinations.a.headers.x".to_owned(),
-            path: "token".into(),
-        };
+        let secret =
+            Secret::File { key: "destinations.a.headers.x".to_owned(), path: "token".into() };
         let resolved = secret.resolve_in(Some(folder.path())).unwrap();
         assert_eq!(resolved.expose(), "hunter2");
         assert!(!format!("{secret:?}{resolved:?}").contains("hunter2"));
 
         let missing = secret.resolve_in(None).unwrap_err().to_string();
-        assert!(
-            missing.contains("headers.x") && missing.contains("token"),
-            "{missing}"
-        );
+        assert!(missing.contains("headers.x") && missing.contains("token"), "{missing}");
     }
 
     #[test]
@@ -376,13 +347,7 @@ mod tests {
         let path = folder.path().join("key.pem");
         std::fs::write(&path, "hunter2\nhunter3\n").unwrap();
         let key = "destinations.a.headers.x".to_owned();
-        let error = Secret::File { key, path }
-            .resolve()
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("header field") && !error.contains("hunter"),
-            "{error}"
-        );
+        let error = Secret::File { key, path }.resolve().unwrap_err().to_string();
+        assert!(error.contains("header field") && !error.contains("hunter"), "{error}");
     }
 }

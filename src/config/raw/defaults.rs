@@ -10,10 +10,8 @@ pub(in crate::config) const MEMORY_MAX: u64 = 256 * MIB;
 pub(in crate::config) const INGEST_BYTES_MAX: u64 = 32 * MIB;
 pub(in crate::config) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 pub(in crate::config) const ADMIN_LISTEN: &str = "127.0.0.1:9600";
-pub(in crate::config) const LOCATIONS: [&str; 2] = [
-    "/context/consent/categoryPreferences",
-    "/context/consentCategories",
-];
+pub(in crate::config) const LOCATIONS: [&str; 2] =
+    ["/context/consent/categoryPreferences", "/context/consentCategories"];
 
 pub(in crate::config) const MAX_CONNECTIONS: u64 = 4096;
 pub(in crate::config) const MAX_BODY_BYTES: u64 = 32 * MIB;
@@ -35,9 +33,7 @@ pub(in crate::config) const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A size as a config says it: `1MiB`, `1500B`.
 pub(in crate::config) fn size(bytes: u64) -> String {
     let units = [("GiB", KIB * MIB), ("MiB", MIB), ("KiB", KIB)];
-    let unit = units
-        .iter()
-        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    let unit = units.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     match unit {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
@@ -61,10 +57,7 @@ mod tests {
     #[test]
     fn values_are_shown_as_a_config_says_them() {
         let sizes = [0, 1, 1024, 1536, MIB, 3 * MIB + KIB, 2 * KIB * MIB].map(size);
-        assert_eq!(
-            sizes,
-            ["0B", "1B", "1KiB", "1536B", "1MiB", "3073KiB", "2GiB"]
-        );
+        assert_eq!(sizes, ["0B", "1B", "1KiB", "1536B", "1MiB", "3073KiB", "2GiB"]);
         let times = [200, 1000, 60_000, 86_400_000, 1500].map(|ms| time(Duration::from_millis(ms)));
         assert_eq!(times, ["200ms", "1s", "60s", "24h", "1500ms"]);
     }

@@ -48,7 +48,7 @@ pub(in crate::config) struct Destination {
     pub(in crate::config) retry: Option<At<Retry>>,
 
     /// Where to `POST`; `http://` or `https://`.
-    #[schemars(extend("x-types" = ["http"], "x-required" = true))]
+    #[schemars(extend("x-kind" = "text", "x-types" = ["http"], "x-required" = true))]
     pub(in crate::config) url: Option<At<String>>,
     /// More header fields, each a string or `{ file = "..." }`.
     #[schemars(extend("x-types" = ["http"]))]
@@ -70,11 +70,11 @@ pub(in crate::config) struct Destination {
     #[schemars(extend("x-types" = ["http", "tcp"]))]
     pub(in crate::config) timeout: Option<At<Interval>>,
     /// `host:port`
-    #[schemars(extend("x-types" = ["tcp"], "x-required" = true))]
+    #[schemars(extend("x-kind" = "text", "x-types" = ["tcp"], "x-required" = true))]
     pub(in crate::config) address: Option<At<String>>,
     /// The file that is appended to. `strftime` conversions such as `%Y%m%d-%H` are replaced with
     /// the time in UTC; folders are created.
-    #[schemars(extend("x-types" = ["file"], "x-required" = true))]
+    #[schemars(extend("x-kind" = "text", "x-types" = ["file"], "x-required" = true))]
     pub(in crate::config) path: Option<At<String>>,
     /// When a new file is begun although `path` is the same.
     #[schemars(extend("x-types" = ["file"]))]

@@ -4,8 +4,9 @@
 //! Everything is optional, because what is wrong is taken out of the document before it gets here
 //! (see [`super::structure`]); what must be there is checked by [`super::validate`].
 //!
-//! Extensions of the schema: `x-kind` names a form of value (`size`, `duration`, `event`), `x-types`
-//! the types of source or destination that a key belongs to.
+//! Extensions of the schema: `x-kind` names a form of value (`size`, `duration`, `text`, `secret`,
+//! `event`), `x-types` the types of source or destination that a key belongs to, and `x-required` says
+//! that those types need it.
 
 pub(super) mod defaults;
 mod destination;

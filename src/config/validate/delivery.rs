@@ -25,12 +25,8 @@ impl Check<'_, '_> {
     ) -> Option<Delivery> {
         let path = join("destinations", name);
         let range = defaults::BUFFER_MIN..=1 << 50;
-        let buffer = self.size(
-            &format!("{path}.buffer"),
-            raw.buffer.as_ref(),
-            default_buffer,
-            range,
-        );
+        let buffer =
+            self.size(&format!("{path}.buffer"), raw.buffer.as_ref(), default_buffer, range);
         let when_full = match raw.when_full.as_ref().map(|given| given.value) {
             None | Some(raw::WhenFull::Block) => WhenFull::Block,
             Some(raw::WhenFull::DropNewest) => WhenFull::DropNewest,
@@ -38,13 +34,7 @@ impl Check<'_, '_> {
         let batch = self.batch(raw.batch.as_ref(), &path, buffer);
         let retry = self.retry(raw.retry.as_ref(), &path);
         let output = self.output(name, raw, &path)?;
-        Some(Delivery {
-            output,
-            buffer: as_usize(buffer),
-            when_full,
-            batch,
-            retry,
-        })
+        Some(Delivery { output, buffer: as_usize(buffer), when_full, batch, retry })
     }
 
     fn batch(&mut self, raw: Option<&At<raw::Batch>>, path: &str, buffer: u64) -> BatchLimits {
@@ -85,22 +75,11 @@ impl Check<'_, '_> {
             defaults::RETRY_INITIAL,
             MILLISECOND..=HOUR,
         );
-        let max = self.interval(
-            &max_key,
-            raw.max.as_ref(),
-            defaults::RETRY_MAX,
-            MILLISECOND..=24 * HOUR,
-        );
-        if let Some(given) = raw
-            .max
-            .as_ref()
-            .or(raw.initial.as_ref())
-            .filter(|_| max < initial)
-        {
-            let message = format!(
-                "the longest wait is shorter than the first, {}",
-                defaults::time(initial)
-            );
+        let max =
+            self.interval(&max_key, raw.max.as_ref(), defaults::RETRY_MAX, MILLISECOND..=24 * HOUR);
+        if let Some(given) = raw.max.as_ref().or(raw.initial.as_ref()).filter(|_| max < initial) {
+            let message =
+                format!("the longest wait is shorter than the first, {}", defaults::time(initial));
             let help = format!("write max = \"{}\" or more", defaults::time(initial));
             self.report.error(&given.span, &max_key, message, help);
         }
@@ -122,12 +101,8 @@ impl Check<'_, '_> {
             Some(DestinationType::Tcp) => defaults::TCP_TIMEOUT,
             _ => defaults::HTTP_TIMEOUT,
         };
-        let timeout = self.interval(
-            &key("timeout"),
-            raw.timeout.as_ref(),
-            timeout,
-            MILLISECOND..=HOUR,
-        );
+        let timeout =
+            self.interval(&key("timeout"), raw.timeout.as_ref(), timeout, MILLISECOND..=HOUR);
         let rotate = self.rotate(raw.rotate.as_ref(), path);
         let headers = self.headers(raw.headers.as_ref(), &key("headers"));
         let compression = compression(raw.compression.as_ref());
@@ -146,12 +121,7 @@ impl Check<'_, '_> {
             };
         Some(match kind.value {
             DestinationType::Http => Output::Http {
-                url: text(
-                    &raw.url,
-                    "url",
-                    Form::Url,
-                    "https://collect.example.com/events",
-                )?,
+                url: text(&raw.url, "url", Form::Url, "https://collect.example.com/events")?,
                 headers,
                 format: match raw.format.as_ref().map(|format| format.value) {
                     None | Some(raw::Format::Ndjson) => Format::Ndjson,
@@ -169,12 +139,7 @@ impl Check<'_, '_> {
                 timeout,
             },
             DestinationType::Tcp => Output::Tcp {
-                address: text(
-                    &raw.address,
-                    "address",
-                    Form::Address,
-                    "logs.example.com:9000",
-                )?,
+                address: text(&raw.address, "address", Form::Address, "logs.example.com:9000")?,
                 timeout,
             },
             DestinationType::File => Output::File {
@@ -223,18 +188,14 @@ impl Check<'_, '_> {
             if let Err(wrong) = form::header_name(name) {
                 self.wrong(&name.span, &key, wrong);
             }
-            if headers
-                .iter()
-                .any(|(other, _)| other.eq_ignore_ascii_case(name))
-            {
+            if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
                 let message = "this header field stands here twice";
                 self.report.error(&name.span, &key, message, "take one out");
             }
             let secret = match &value.value {
-                SecretValue::File { file } => Ok(Secret::File {
-                    key: key.clone(),
-                    path: PathBuf::from(file),
-                }),
+                SecretValue::File { file } => {
+                    Ok(Secret::File { key: key.clone(), path: PathBuf::from(file) })
+                }
                 SecretValue::Inline(inline) => {
                     Text::new(key.clone(), inline, Form::HeaderValue).map(Secret::Inline)
                 }
@@ -248,9 +209,8 @@ impl Check<'_, '_> {
     }
 
     fn rotate(&mut self, raw: Option<&At<raw::Rotate>>, path: &str) -> Rotate {
-        let (max_bytes, every) = raw.map_or((None, None), |raw| {
-            (raw.max_bytes.as_ref(), raw.every.as_ref())
-        });
+        let (max_bytes, every) =
+            raw.map_or((None, None), |raw| (raw.max_bytes.as_ref(), raw.every.as_ref()));
         let bytes_key = format!("{path}.rotate.max_bytes");
         let every_key = format!("{path}.rotate.every");
         let second = Duration::from_secs(1);

@@ -20,17 +20,11 @@ impl Check<'_, '_> {
         if entries.is_empty() && !self.report.is_spoilt("destinations") {
             let span = raw.map_or(0..0, |raw| raw.span.clone());
             let message = "there are no destinations: no event goes out";
-            self.report.warn(
-                &span,
-                "destinations",
-                message,
-                "write [destinations.NAME] with type",
-            );
+            self.report.warn(&span, "destinations", message, "write [destinations.NAME] with type");
         }
         if let Some((name, _)) = entries.get(MAX_DESTINATIONS) {
             let message = format!("more than {MAX_DESTINATIONS} destinations");
-            self.report
-                .error(&name.span, "destinations", message, "run a second daemon");
+            self.report.error(&name.span, "destinations", message, "run a second daemon");
         }
         self.names.destinations = entries.iter().map(|(name, _)| name.value.clone()).collect();
         let share = daemon.memory_max as u64 / entries.len().max(1) as u64;
@@ -65,10 +59,9 @@ impl Check<'_, '_> {
             .filter_map(|((name, raw), built)| Some((name, raw.buffer.as_ref()?, built)))
             .max_by_key(|(_, _, built)| built.delivery.buffer);
         let (span, key) = match largest {
-            Some((name, buffer, _)) => (
-                buffer.span.clone(),
-                format!("{}.buffer", join("destinations", name)),
-            ),
+            Some((name, buffer, _)) => {
+                (buffer.span.clone(), format!("{}.buffer", join("destinations", name)))
+            }
             None => (0..0, "daemon.memory_max".to_owned()),
         };
         let message = format!(
@@ -104,20 +97,12 @@ impl Check<'_, '_> {
         if integration.value == "All" {
             let message = "`All` stands for every destination in the integrations of events";
             let help = "write integration = \"...\" with another name";
-            self.report.error(
-                &integration.span,
-                &format!("{path}.integration"),
-                message,
-                help,
-            );
+            self.report.error(&integration.span, &format!("{path}.integration"), message, help);
         }
         let spec = DestinationSpec {
             name: name.value.clone(),
             enabled: is(raw.enabled.as_ref(), true),
-            sources: raw
-                .sources
-                .as_ref()
-                .map(|sources| self.source_names(sources, &path)),
+            sources: raw.sources.as_ref().map(|sources| self.source_names(sources, &path)),
             enforce: is(raw.enforce.as_ref(), true),
             categories: self.category_ids(raw.categories.as_ref(), &path),
             match_mode: match raw.match_mode.as_ref().map(|mode| mode.value) {
@@ -126,10 +111,7 @@ impl Check<'_, '_> {
             },
             integration: integration.value.clone(),
             receives_preferences: is(raw.receives_preferences.as_ref(), false),
-            types: raw
-                .types
-                .as_ref()
-                .map(|types| self.event_types(types, &path)),
+            types: raw.types.as_ref().map(|types| self.event_types(types, &path)),
         };
         self.odd_rules(name, raw, &spec, &path);
         spec
@@ -147,8 +129,7 @@ impl Check<'_, '_> {
         }
         if sources.is_empty() {
             let help = "name a source, or take the key out for all sources";
-            self.report
-                .warn(&sources.span, &key, "takes events from no source", help);
+            self.report.warn(&sources.span, &key, "takes events from no source", help);
         }
         self.strings(sources, &key)
     }
@@ -169,13 +150,11 @@ impl Check<'_, '_> {
         let key = format!("{path}.types");
         if types.len() > TYPES_MAX {
             let message = format!("more than {TYPES_MAX} event types");
-            self.report
-                .error(&types.span, &key, message, "take the key out for all types");
+            self.report.error(&types.span, &key, message, "take the key out for all types");
         }
         if types.is_empty() {
             let help = "name a type such as \"track\", or take the key out for all types";
-            self.report
-                .warn(&types.span, &key, "takes no type of event", help);
+            self.report.warn(&types.span, &key, "takes no type of event", help);
         }
         self.strings(types, &key)
     }
@@ -190,14 +169,12 @@ impl Check<'_, '_> {
     ) {
         let key = |key: &str| format!("{path}.{key}");
         if !spec.enabled {
-            self.report
-                .warn(&name.span, &key("enabled"), "this destination is off", "");
+            self.report.warn(&name.span, &key("enabled"), "this destination is off", "");
         }
         if !spec.enforce {
             if let Some(categories) = raw.categories.as_ref().filter(|ids| !ids.is_empty()) {
                 let message = "not asked for, because enforce = false";
-                self.report
-                    .warn(&categories.span, &key("categories"), message, "take it out");
+                self.report.warn(&categories.span, &key("categories"), message, "take it out");
             }
             return;
         }
@@ -210,8 +187,7 @@ impl Check<'_, '_> {
                 "all its categories are off: consent.unmapped decides about every event"
             };
             let help = "write categories = [\"...\"], or enforce = false if consent does not apply";
-            self.report
-                .warn(&name.span, &key("categories"), message, help);
+            self.report.warn(&name.span, &key("categories"), message, help);
         }
         if spec.categories.is_empty() {
             let message = "has no effect without categories";
@@ -219,8 +195,7 @@ impl Check<'_, '_> {
                 self.report.warn(&mode.span, &key("match"), message, "");
             }
             if let Some(receives) = raw.receives_preferences.as_ref().filter(|on| on.value) {
-                self.report
-                    .warn(&receives.span, &key("receives_preferences"), message, "");
+                self.report.warn(&receives.span, &key("receives_preferences"), message, "");
             }
         }
     }

@@ -8,20 +8,13 @@ use crate::config::structure::join;
 impl Check<'_, '_> {
     pub(super) fn tests(&mut self, raw: Option<&At<Vec<At<raw::Test>>>>) -> Vec<Test> {
         let tests = raw.iter().flat_map(|raw| raw.iter()).enumerate();
-        tests
-            .filter_map(|(position, test)| self.test(position, test))
-            .collect()
+        tests.filter_map(|(position, test)| self.test(position, test)).collect()
     }
 
     fn test(&mut self, position: usize, raw: &At<raw::Test>) -> Option<Test> {
         let key = |key: &str| format!("tests[{position}].{key}");
         if raw.name.is_none() {
-            self.missing(
-                &raw.span,
-                &key("name"),
-                "a test needs a name",
-                "write name = \"...\"",
-            );
+            self.missing(&raw.span, &key("name"), "a test needs a name", "write name = \"...\"");
         }
         if raw.event.is_none() {
             self.missing(
@@ -31,10 +24,7 @@ impl Check<'_, '_> {
                 "write event = { ... } or event = '{\"type\":\"track\"}'",
             );
         }
-        let event = raw
-            .event
-            .as_ref()
-            .and_then(|event| self.event(event, &key("event")));
+        let event = raw.event.as_ref().and_then(|event| self.event(event, &key("event")));
         if let Some(source) = &raw.source
             && !self.names.sources.contains(&source.value)
         {
@@ -74,10 +64,7 @@ impl Check<'_, '_> {
             (None, None, None) => {
                 self.report.error(
                     &raw.span,
-                    &format!(
-                        "tests[{}]",
-                        key("").trim_matches(|c: char| !c.is_ascii_digit())
-                    ),
+                    &format!("tests[{}]", key("").trim_matches(|c: char| !c.is_ascii_digit())),
                     "a test needs an expectation",
                     "write deliver = [\"DESTINATION\"], drop = { DESTINATION = \"consent\" } or \
                      rejected = \"invalid_json\"",
@@ -106,10 +93,7 @@ impl Check<'_, '_> {
                     self.destination_exists(name, &join(&key("drop"), name));
                     drops.push((name.value.clone(), drop_label(reason.value).to_owned()));
                 }
-                Some(Expect::Accepted {
-                    deliver,
-                    drop: drops,
-                })
+                Some(Expect::Accepted { deliver, drop: drops })
             }
         }
     }

@@ -39,15 +39,7 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
         return None;
     }
     check.unused_categories(file.categories.as_ref(), &destinations);
-    Some(Config {
-        daemon,
-        admin,
-        consent,
-        categories,
-        sources,
-        destinations,
-        tests,
-    })
+    Some(Config { daemon, admin, consent, categories, sources, destinations, tests })
 }
 
 /// The admin address of a file with nothing but that.
@@ -105,27 +97,18 @@ impl<'r, 'a> Check<'r, 'a> {
         // A frame, the tail that is carried over and the next read must fit side by side.
         let least = max_event_bytes * 4;
         if ingest_bytes_max < least {
-            let given = raw
-                .ingest_bytes_max
-                .as_ref()
-                .or(raw.max_event_bytes.as_ref());
+            let given = raw.ingest_bytes_max.as_ref().or(raw.max_event_bytes.as_ref());
             let span = given.map_or(0..0, |given| given.span.clone());
             self.report.error(
                 &span,
                 "daemon.ingest_bytes_max",
                 "less than four times max_event_bytes",
-                format!(
-                    "write ingest_bytes_max = \"{}\" or more",
-                    defaults::size(least)
-                ),
+                format!("write ingest_bytes_max = \"{}\" or more", defaults::size(least)),
             );
         }
         let workers = raw.workers.as_ref().map_or(0, |workers| workers.value);
         Daemon {
-            data_dir: raw
-                .data_dir
-                .as_ref()
-                .and_then(|folder| self.data_dir(folder)),
+            data_dir: raw.data_dir.as_ref().and_then(|folder| self.data_dir(folder)),
             workers: NonZeroUsize::new(as_usize(workers)).unwrap_or_else(cores),
             max_event_bytes: as_usize(max_event_bytes),
             memory_max: as_usize(memory_max),
@@ -167,16 +150,11 @@ impl<'r, 'a> Check<'r, 'a> {
                     &span,
                     "admin.listen",
                     "whoever reaches this address can read the metrics and ask for a reload",
-                    format!(
-                        "write listen = \"{}\" to keep it local",
-                        defaults::ADMIN_LISTEN
-                    ),
+                    format!("write listen = \"{}\" to keep it local", defaults::ADMIN_LISTEN),
                 );
             }
         }
-        Admin {
-            listen: listen.unwrap_or(default),
-        }
+        Admin { listen: listen.unwrap_or(default) }
     }
 
     fn consent(&mut self, raw: Option<&At<raw::Consent>>) -> Consent {
@@ -261,30 +239,19 @@ impl<'r, 'a> Check<'r, 'a> {
                 self.report.error(
                     &id.span,
                     &key,
-                    format!(
-                        "the category `{}` is already defined on line {first}",
-                        id.value
-                    ),
+                    format!("the category `{}` is already defined on line {first}", id.value),
                     "take one out, or give it another ID",
                 );
             }
-            let enabled = category
-                .enabled
-                .as_ref()
-                .is_none_or(|enabled| enabled.value);
+            let enabled = category.enabled.as_ref().is_none_or(|enabled| enabled.value);
             if !enabled {
-                self.report
-                    .warn(&category.span, &key, "this category is off", "");
+                self.report.warn(&category.span, &key, "this category is off", "");
             }
             self.names.categories.insert(id.value.clone(), enabled);
             self.names.category_ids.push(id.value.clone());
             specs.push(CategorySpec {
                 id: id.value.clone(),
-                name: category
-                    .name
-                    .as_ref()
-                    .map_or(&id.value, |name| &name.value)
-                    .clone(),
+                name: category.name.as_ref().map_or(&id.value, |name| &name.value).clone(),
                 enabled,
             });
         }
@@ -294,20 +261,13 @@ impl<'r, 'a> Check<'r, 'a> {
     fn category_id(&mut self, id: &At<String>, key: &str) {
         let length = id.chars().count();
         let (message, help) = if !(1..=34).contains(&length) {
-            (
-                "not 1 to 34 characters long",
-                "write a shorter ID; `name` can be longer",
-            )
+            ("not 1 to 34 characters long", "write a shorter ID; `name` can be longer")
         } else if id.starts_with(|first: char| first.is_ascii_digit()) {
             ("an ID can't start with a digit", "put a letter in front")
         } else {
             return;
         };
-        let help = if length == 0 {
-            "write the ID that events use"
-        } else {
-            help
-        };
+        let help = if length == 0 { "write the ID that events use" } else { help };
         self.report.error(&id.span, key, message, help);
     }
 
@@ -317,10 +277,8 @@ impl<'r, 'a> Check<'r, 'a> {
         raw: Option<&At<Vec<At<raw::Category>>>>,
         destinations: &[Destination],
     ) {
-        let used: HashSet<&String> = destinations
-            .iter()
-            .flat_map(|destination| &destination.route.categories)
-            .collect();
+        let used: HashSet<&String> =
+            destinations.iter().flat_map(|destination| &destination.route.categories).collect();
         for (position, category) in raw.iter().flat_map(|raw| raw.iter()).enumerate() {
             if let Some(id) = category.id.as_ref().filter(|id| !used.contains(&id.value)) {
                 let key = format!("categories[{position}].id");
@@ -333,11 +291,7 @@ impl<'r, 'a> Check<'r, 'a> {
     /// Reports a name that refers to nothing.
     fn dangling(&mut self, name: &At<String>, key: &str, kind: &str, known: &[String]) {
         let known = || known.iter().map(String::as_str);
-        let plural = if kind == "category" {
-            "[[categories]]"
-        } else {
-            kind
-        };
+        let plural = if kind == "category" { "[[categories]]" } else { kind };
         let message = format!("there is no {kind} `{}`", super::structure::shown(name));
         let help = match suggest::closest(name, known()) {
             Some(guess) => format!("did you mean `{guess}`?"),

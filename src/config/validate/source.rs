@@ -14,18 +14,10 @@ impl Check<'_, '_> {
         if entries.is_empty() && !self.report.is_spoilt("sources") {
             let span = raw.map_or(0..0, |raw| raw.span.clone());
             let help = "write [sources.NAME] with type and listen";
-            self.report.warn(
-                &span,
-                "sources",
-                "there are no sources: no event comes in",
-                help,
-            );
+            self.report.warn(&span, "sources", "there are no sources: no event comes in", help);
         }
         self.names.sources = entries.iter().map(|(name, _)| name.value.clone()).collect();
-        entries
-            .iter()
-            .filter_map(|(name, source)| self.source(name, source))
-            .collect()
+        entries.iter().filter_map(|(name, source)| self.source(name, source)).collect()
     }
 
     fn source(&mut self, name: &At<String>, raw: &raw::Source) -> Option<Source> {
@@ -78,16 +70,10 @@ impl Check<'_, '_> {
             name: name.value.clone(),
             missing: missing(raw.missing.as_ref()),
             input: match kind {
-                SourceType::Tcp => Input::Tcp {
-                    listen,
-                    max_connections,
-                },
-                SourceType::Http => Input::Http {
-                    listen,
-                    max_connections,
-                    max_body_bytes,
-                    request_timeout,
-                },
+                SourceType::Tcp => Input::Tcp { listen, max_connections },
+                SourceType::Http => {
+                    Input::Http { listen, max_connections, max_body_bytes, request_timeout }
+                }
             },
         })
     }

@@ -89,10 +89,7 @@ impl Check<'_, '_> {
 
     /// Takes an address; two keys can't have the same one.
     pub(super) fn listens(&mut self, address: SocketAddr, span: &Range<usize>, key: &str) {
-        let taken = self
-            .listening
-            .iter()
-            .find(|(other, _)| collide(*other, address));
+        let taken = self.listening.iter().find(|(other, _)| collide(*other, address));
         if let Some((other, owner)) = taken {
             let message = format!("{address} is taken: {owner} listens on {other}");
             self.report.error(span, key, message, "write another port");
