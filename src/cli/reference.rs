@@ -97,13 +97,13 @@ fn row(key: &str, value: &Value, required: bool) -> String {
         default => format!("`{default}`"),
     };
     let mut meaning = text(value);
+    if !types.is_empty() && value["x-required"] != true {
+        let _ = write!(meaning, " Only for {owners}.");
+    }
     for (name, description) in config::choices(value) {
         if let Some(description) = description {
             let _ = write!(meaning, "<br>`\"{name}\"`: {}", one_line(description));
         }
-    }
-    if !types.is_empty() && value["x-required"] != true {
-        let _ = write!(meaning, " Only for {owners}.");
     }
     format!("| `{key}` | {} | {default} | {meaning} |\n", kind(value))
 }

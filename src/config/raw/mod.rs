@@ -27,7 +27,7 @@ use defaults::size;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[schemars(title = "consentd config")]
 pub(super) struct File {
     /// The process as a whole.
@@ -57,7 +57,7 @@ impl File {
 
 /// `[daemon]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Daemon {
     /// Folder for the daemon's state. When given, a running daemon locks it, so that a second one
     /// with the same config does not start.
@@ -83,7 +83,7 @@ pub(super) struct Daemon {
 
 /// `[admin]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     /// IP address and port. Whoever reaches it can read metrics and ask for a reload.
     #[schemars(extend("default" = defaults::ADMIN_LISTEN))]
@@ -92,7 +92,7 @@ pub(super) struct Admin {
 
 /// `[consent]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Consent {
     /// What happens to an event that has no consent object. There is no default: whether silence
     /// means yes depends on the law that applies to you.
@@ -129,7 +129,7 @@ pub(super) enum Unmapped {
 
 /// `[[categories]]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Category {
     /// The ID that events use: 1 to 34 characters, not starting with a digit; case sensitive.
     #[schemars(required)]
@@ -144,7 +144,7 @@ pub(super) struct Category {
 
 /// `[[tests]]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Test {
     /// What the report calls it.
     #[schemars(required)]
@@ -158,7 +158,8 @@ pub(super) struct Test {
     pub(super) source: Option<At<String>>,
     /// All destinations that must receive the event, and no other may.
     pub(super) deliver: Option<At<Vec<At<String>>>>,
-    /// Destinations that must not receive it, and the reason each must give.
+    /// Destinations that must not receive it, and the reason of each: `disabled`, `source`, `consent`,
+    /// `integrations` or `filtered`.
     pub(super) drop: Option<At<Named<At<DropReason>>>>,
     /// The event must be rejected for this reason; instead of `deliver` and `drop`.
     pub(super) rejected: Option<At<RejectReason>>,
