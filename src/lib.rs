@@ -1,7 +1,6 @@
 //! consentd enforces end users' consent on streams of events.
 //!
 //! The modules stand in the order in which an event passes them; `ARCHITECTURE.md` walks the way.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod ingest;
 
@@ -20,3 +19,9 @@ pub mod config;
 pub mod metrics;
 
 pub mod buffer;
+
+pub mod admin;
+
+pub mod daemon;
+
+pub mod cli;

@@ -1,4 +1,5 @@
 //! The config: what is refused and how it is said, what is odd, what becomes of the values.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -96,10 +96,7 @@ fn slow_counted(mut input: &[u8]) -> Vec<Seen> {
         let digits = input.iter().take_while(|b| b.is_ascii_digit()).count();
         let counted = input[0] != b'0' && (1..=10).contains(&digits);
         let (line, rest) = if counted && input.get(digits) == Some(&b' ') {
-            let octets: usize = std::str::from_utf8(&input[..digits])
-                .unwrap()
-                .parse()
-                .unwrap();
+            let octets: usize = std::str::from_utf8(&input[..digits]).unwrap().parse().unwrap();
             input = &input[digits + 1..];
             let line = &input[..octets.min(input.len())];
             if octets > MAX + 2 {
@@ -176,10 +173,7 @@ fn elements_seen(elements: &[Vec<u8>]) -> Vec<Seen> {
         let element = element.strip_suffix(&[0xFF]).unwrap_or(element);
         match element {
             [] => Seen::Line(",".into()),
-            _ => seen(
-                &without_breaks(&element.iter().map(gap).collect::<Vec<_>>()),
-                MAX,
-            ),
+            _ => seen(&without_breaks(&element.iter().map(gap).collect::<Vec<_>>()), MAX),
         }
     };
     elements.iter().map(see).collect()
@@ -294,12 +288,7 @@ proptest! {
 }
 
 fn body(input: &str) -> Vec<String> {
-    shown(cut(
-        BodyCutter::new(MAX),
-        input.as_bytes(),
-        &[usize::MAX],
-        MAX,
-    ))
+    shown(cut(BodyCutter::new(MAX), input.as_bytes(), &[usize::MAX], MAX))
 }
 
 fn stream(input: &str) -> Vec<String> {
@@ -369,16 +358,10 @@ fn a_line_over_the_limit_is_counted_once_with_its_length() {
             cutter.push(&mut piece.to_vec(), &mut cuts);
         }
         cutter.finish(&mut cuts);
-        let oversized: Vec<_> = cuts
-            .iter()
-            .filter(|cut| matches!(cut, Cut::Oversized { .. }))
-            .collect();
+        let oversized: Vec<_> =
+            cuts.iter().filter(|cut| matches!(cut, Cut::Oversized { .. })).collect();
         assert_eq!(oversized, [&Cut::Oversized { bytes: 5000 }], "{piece}");
-        assert_eq!(
-            cut_lines(&cuts),
-            ["{}"],
-            "what follows is not lost, in pieces of {piece}"
-        );
+        assert_eq!(cut_lines(&cuts), ["{}"], "what follows is not lost, in pieces of {piece}");
     }
 }
 
@@ -394,11 +377,7 @@ const MIB: usize = 1024 * 1024;
 #[test]
 fn a_trickle_of_single_bytes_costs_no_more_than_its_length() {
     let long = "x".repeat(MIB - 100);
-    let inputs = [
-        format!("{long}\n"),
-        format!("[\"{long}\"]"),
-        format!("{MIB} {long}"),
-    ];
+    let inputs = [format!("{long}\n"), format!("[\"{long}\"]"), format!("{MIB} {long}")];
     for input in inputs {
         let started = Instant::now();
         let found = cut(StreamCutter::new(MIB), input.as_bytes(), &[1], MIB);

@@ -145,9 +145,7 @@ async fn answer(request: &Request<Incoming>, control: &Control) -> Answer {
         "/healthz" if reading => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/readyz" if reading => match (control.ready)() {
             Readiness::Ready => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
-            Readiness::NotReady(why) => {
-                error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &why)
-            }
+            Readiness::NotReady(why) => error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &why),
         },
         "/reload" if *method == Method::POST => {
             let wait = request.uri().query().is_some_and(|query| {
@@ -173,7 +171,9 @@ async fn reload(control: &Control, wait: bool) -> Answer {
         Err(_) => None,
     };
     match outcome {
-        Some(outcome @ ReloadAnswer::Applied { .. }) => json_answer(StatusCode::OK, &json!(outcome)),
+        Some(outcome @ ReloadAnswer::Applied { .. }) => {
+            json_answer(StatusCode::OK, &json!(outcome))
+        }
         Some(ReloadAnswer::Refused { errors }) => json_answer(
             StatusCode::UNPROCESSABLE_ENTITY,
             &json!({

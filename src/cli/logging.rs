@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing::{Event, Level as TracingLevel, Subscriber};
-use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatEvent, FormatFields, Full, Writer};
+use tracing_subscriber::fmt::format::{
+    DefaultFields, Format, FormatEvent, FormatFields, Full, Writer,
+};
 use tracing_subscriber::fmt::{FmtContext, time};
 use tracing_subscriber::registry::LookupSpan;
 

@@ -4,7 +4,6 @@
 //! Output meant for programs goes to standard output, all else to standard error.
 
 mod check;
-mod demo;
 mod explain;
 mod logging;
 mod reference;
@@ -39,8 +38,6 @@ enum Command {
     Test(test::Args),
     /// Make a running daemon read its config again
     Reload(reload::ReloadArgs),
-    /// Start a daemon with sample destinations, stream sample events into it, show what happened
-    Demo(demo::DemoArgs),
     /// Print the config reference, generated from the config types
     #[command(hide = true)]
     Reference(reference::Args),
@@ -54,8 +51,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Test(args) => test::run(&args),
-        Command::Reload(args) => reload::run(&args),
-        Command::Demo(args) => demo::run(&args),
         Command::Reference(args) => reference::run(&args),
+        Command::Reload(args) => reload::run(&args),
     }
 }

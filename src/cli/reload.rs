@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Arguments of `reload`.
 #[derive(Debug, Args)]
-pub struct ReloadArgs {
+pub(super) struct ReloadArgs {
     /// The config of the running daemon; its admin.listen is where it is asked.
     #[arg(long, default_value = super::CONFIG_FILE)]
     config: PathBuf,
@@ -43,9 +43,8 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start: {error}")),
     };
-    let asked = runtime.block_on(async {
-        tokio::time::timeout(TIMEOUT, ask(admin, args.wait)).await
-    });
+    let asked =
+        runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(admin, args.wait)).await });
     match asked {
         Ok(Ok(answer)) => report(answer),
         Ok(Err(error)) => {

@@ -1,6 +1,6 @@
 //! The config after every check: what the rest of the program is built from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,6 +70,11 @@ pub struct Daemon {
 pub struct Admin {
     /// Address of metrics, health and reload.
     pub listen: SocketAddr,
+}
+
+impl Admin {
+    /// Where the admin address is unless the config says otherwise.
+    pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9600);
 }
 
 /// `[consent]`

@@ -172,14 +172,6 @@ impl Fleet {
         self.retired.retain(|running| !running.has_ended());
     }
 
-    /// The names of the destinations, and how many events wait for each.
-    pub(super) fn pending(&self) -> Vec<(String, i64)> {
-        let count = |running: &Running| {
-            running.outlet().counters().pending.load(std::sync::atomic::Ordering::Relaxed)
-        };
-        self.members.iter().map(|m| (m.identity.name.clone(), count(&m.running))).collect()
-    }
-
     /// Takes no more events, whoever waits to hand some over.
     pub(super) fn close(&self) {
         for member in &self.members {
@@ -222,11 +214,11 @@ fn resolve(output: &Output) -> Result<(SinkSpec, blake3::Hash), String> {
         Output::Http { url, headers, format, compression, concurrency, timeout } => {
             let mut resolved = Vec::with_capacity(headers.len());
             for (name, secret) in headers {
-                let value = secret.resolve().map_err(|error| format!("headers.{name}: {error}"))?;
-                resolved.push((name.clone(), note(value.into_inner())));
+                let value = secret.resolve().map_err(|error| error.to_string())?;
+                resolved.push((name.clone(), note(value.expose().to_owned())));
             }
             SinkSpec::Http(HttpSpec {
-                url: note(url.resolve().map_err(|error| format!("url: {error}"))?),
+                url: note(url.resolve().map_err(|error| error.to_string())?),
                 headers: resolved,
                 format: *format,
                 compression: *compression,
@@ -235,11 +227,11 @@ fn resolve(output: &Output) -> Result<(SinkSpec, blake3::Hash), String> {
             })
         }
         Output::Tcp { address, timeout } => SinkSpec::Tcp {
-            address: note(address.resolve().map_err(|error| format!("address: {error}"))?),
+            address: note(address.resolve().map_err(|error| error.to_string())?),
             timeout: *timeout,
         },
         Output::File { path, rotate, compression } => SinkSpec::File {
-            path: note(path.resolve().map_err(|error| format!("path: {error}"))?),
+            path: note(path.resolve().map_err(|error| error.to_string())?),
             rotate: rotate.clone(),
             compression: *compression,
         },
@@ -248,4 +240,3 @@ fn resolve(output: &Output) -> Result<(SinkSpec, blake3::Hash), String> {
     };
     Ok((spec, digest.finalize()))
 }
-

@@ -10,11 +10,6 @@ pub(super) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// What `systemctl status` shows.
-pub(super) fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
-}
-
 /// A reload has begun; [`ready`] ends it.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {

@@ -22,7 +22,7 @@ use super::reload::Reloader;
 use super::signal::{Asked, Signals};
 use crate::admin::{Admin, Control, Readiness, ReloadRequest};
 use crate::config::{self, Config, Input, Loaded};
-use crate::ingest::{self, Budget, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
+use crate::ingest::{self, Budget, HttpLimits, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
 use crate::route::{Handle, RoutingTable, SourceId};
 use crate::shard::{Intake, Plan, Pool};
@@ -57,7 +57,6 @@ pub struct Daemon {
     pool: Pool,
     intake: Intake,
     phase: Arc<AtomicU8>,
-    stalled: Arc<AtomicBool>,
     stop_sources: CancellationToken,
     stop_admin: CancellationToken,
     addresses: Vec<(String, SocketAddr)>,
@@ -125,14 +124,11 @@ impl Daemon {
         let lock = lock.map_err(fail)?;
         let table = RoutingTable::compile(&config.table_spec(1))
             .map_err(|error| fail(error.to_string()))?;
-        let exposition =
-            Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
+        let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
         let (inputs, admin) = bind(&config).await?;
         let mut fleet = Fleet::new();
-        let slots = fleet
-            .prepare(&config, &exposition)
-            .await
-            .map_err(|reasons| StartError { reasons })?;
+        let slots =
+            fleet.prepare(&config, &exposition).await.map_err(|reasons| StartError { reasons })?;
 
         // 5, 6: destinations, and the table that feeds them.
         let (version, hash) = (table.version(), table.hash().to_owned());
@@ -215,7 +211,6 @@ impl Daemon {
             pool,
             intake,
             phase,
-            stalled,
             stop_sources,
             stop_admin,
             addresses,
@@ -356,8 +351,12 @@ async fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartErr
                 TcpSource::bind(*listen, *max_connections).map(Bound::Tcp)
             }
             Input::Http { listen, max_connections, max_body_bytes, request_timeout } => {
-                HttpSource::bind(*listen, *max_connections, *max_body_bytes, *request_timeout)
-                    .map(Bound::Http)
+                let limits = HttpLimits {
+                    connections_max: *max_connections,
+                    max_body_bytes: *max_body_bytes,
+                    request_timeout: *request_timeout,
+                };
+                HttpSource::bind(*listen, limits).map(Bound::Http)
             }
         };
         match bound {
@@ -399,4 +398,3 @@ fn spawn_stall_watch(budget: Budget, stalled: Arc<AtomicBool>, stop: Cancellatio
 /// Looks in a row, [`HEALTH`] apart, at which the budget was exhausted before intake is called
 /// stalled.
 const STALLED_AFTER: u32 = 3;
-

@@ -10,7 +10,7 @@ use crate::route::{DestinationId, RoutingTable, SourceId};
 
 /// A chunk is handed over once it has this many bytes: small enough to stay in a core's cache while
 /// it is written, large enough that what is done per chunk does not matter.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Room of a chunk's buffer: the last line may stick out of [`CHUNK_BYTES`].
 pub const CHUNK_CAPACITY: usize = CHUNK_BYTES + 8 * 1024;

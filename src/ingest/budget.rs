@@ -51,10 +51,7 @@ impl Budget {
         if let Ok(permit) = Arc::clone(&self.pages).try_acquire_many_owned(pages) {
             return Room { permit };
         }
-        let _blocked = Blocked {
-            since: Instant::now(),
-            blocked_us: &self.blocked_us,
-        };
+        let _blocked = Blocked { since: Instant::now(), blocked_us: &self.blocked_us };
         match Arc::clone(&self.pages).acquire_many_owned(pages).await {
             Ok(permit) => Room { permit },
             // Nobody closes the semaphore.

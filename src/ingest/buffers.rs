@@ -1,9 +1,6 @@
 //! The buffers that sockets are read into, used again and again.
 
-use std::sync::Arc;
-
-use crossbeam::queue::ArrayQueue;
-
+use crate::buffer::Buffers;
 use crate::parse::PADDING;
 
 /// How much is read at a time.
@@ -13,35 +10,11 @@ pub(super) const READ_BYTES: usize = 256 * 1024;
 const BUFFER_BYTES: usize = READ_BYTES + 1 + PADDING;
 
 /// How many buffers are kept for later; there may be more in use.
-const SPARE_BUFFERS_MAX: usize = 8;
+const SPARE_BUFFERS_MAX: usize = 32;
 
-/// Spare buffers. Memory that was used before needs no page faults, which cost more than the read.
-#[derive(Clone, Debug)]
-pub(super) struct Buffers {
-    spare: Arc<ArrayQueue<Vec<u8>>>,
-}
-
-impl Buffers {
-    pub(super) fn new() -> Self {
-        Self {
-            spare: Arc::new(ArrayQueue::new(SPARE_BUFFERS_MAX)),
-        }
-    }
-
-    /// An empty buffer.
-    pub(super) fn take(&self) -> Vec<u8> {
-        let spare = self.spare.pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
-    }
-
-    /// Keeps the buffer for later, unless it is of another size or enough are kept.
-    pub(super) fn give(&self, mut buffer: Vec<u8>) {
-        if (BUFFER_BYTES..2 * BUFFER_BYTES).contains(&buffer.capacity()) {
-            buffer.clear();
-            // The queue is full: the buffer is freed.
-            let _ = self.spare.push(buffer);
-        }
-    }
+/// The spare buffers of one source.
+pub(super) fn read_buffers() -> Buffers {
+    Buffers::new(SPARE_BUFFERS_MAX, BUFFER_BYTES)
 }
 
 /// Bytes whose memory may go back to where it came from.
@@ -70,7 +43,7 @@ impl From<Vec<u8>> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(home) = &self.home {
-            home.give(std::mem::take(&mut self.bytes));
+            home.give_back(std::mem::take(&mut self.bytes));
         }
     }
 }

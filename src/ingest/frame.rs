@@ -6,8 +6,9 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::budget::Room;
-use super::buffers::{Buffer, Buffers};
+use super::buffers::Buffer;
 use super::framing::Run;
+use crate::buffer::Buffers;
 use crate::parse::{PADDING, RejectReason};
 use crate::route::SourceId;
 
@@ -39,14 +40,7 @@ impl Frame {
     ) -> Self {
         let Run { mut bytes, start } = lines.into();
         bytes.resize(bytes.len() + PADDING, 0);
-        Self {
-            bytes: Buffer::from(bytes),
-            start,
-            source,
-            received_at,
-            reply: None,
-            _room: room,
-        }
+        Self { bytes: Buffer::from(bytes), start, source, received_at, reply: None, _room: room }
     }
 
     /// Lets the memory of the lines go back to `buffers` when the worker is done with it.

@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Budget, PAGE_BYTES, Room};
-use super::buffers::{Buffers, READ_BYTES};
+use super::buffers::READ_BYTES;
 use super::frame::{Frame, Report};
 use super::framing::{Cut, Run};
 use super::tails::Tails;
+use crate::buffer::Buffers;
 use crate::metrics::SourceCounters;
 use crate::parse::{PADDING, RejectReason};
 use crate::route::SourceId;
@@ -145,7 +146,7 @@ impl Lane {
         let mut bytes = Vec::with_capacity(len + PADDING);
         bytes.extend_from_slice(run.lines());
         let large = std::mem::replace(run, bytes.into());
-        self.buffers.give(large.bytes);
+        self.buffers.give_back(large.bytes);
     }
 
     fn count_oversized(&self, bytes: u64) {

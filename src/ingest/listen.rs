@@ -12,8 +12,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::buffers::Buffers;
+use super::buffers::read_buffers;
 use super::lane::{Context, Lane};
+use crate::buffer::Buffers;
 use crate::metrics::SourceCounters;
 
 /// Connections that the kernel completes before they are accepted.
@@ -96,11 +97,7 @@ impl Listener {
 }
 
 fn open(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Otherwise connections of the last run that are not forgotten yet would stop a restart.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -133,11 +130,7 @@ struct Lanes {
 
 impl Lanes {
     fn new(context: Context) -> Self {
-        Self {
-            context: Arc::new(context),
-            buffers: Buffers::new(),
-            next: AtomicUsize::new(0),
-        }
+        Self { context: Arc::new(context), buffers: read_buffers(), next: AtomicUsize::new(0) }
     }
 
     fn next(&self) -> Lane {
@@ -173,10 +166,7 @@ struct Backoff {
 
 impl Backoff {
     fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            wait: None,
-        }
+        Self { address, wait: None }
     }
 
     async fn accept(&mut self, listener: &TcpListener) -> TcpStream {
@@ -219,12 +209,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 /// Keep-alive finds peers that vanished without a word; without it they would hold a place forever.
 fn set_options(socket: &TcpStream) {
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY);
-    let result = socket
-        .set_nodelay(true)
-        .and_then(|()| SockRef::from(socket).set_tcp_keepalive(&keepalive));
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    let result =
+        socket.set_nodelay(true).and_then(|()| SockRef::from(socket).set_tcp_keepalive(&keepalive));
     if let Err(error) = result {
         debug!(%error, "cannot set socket options");
     }

@@ -74,11 +74,8 @@ impl Tails {
     pub(super) fn open(&self, close: CancellationToken) -> Tail {
         let pool = Arc::clone(&self.pool);
         let id = pool.next.fetch_add(1, Relaxed);
-        let slot = Arc::new(Slot {
-            bytes: AtomicUsize::new(0),
-            since_us: AtomicU64::new(0),
-            close,
-        });
+        let slot =
+            Arc::new(Slot { bytes: AtomicUsize::new(0), since_us: AtomicU64::new(0), close });
         pool.slots().insert(id, Arc::clone(&slot));
         Tail { id, slot, pool }
     }
@@ -176,10 +173,7 @@ mod tests {
         shares[2].set(20, true);
         assert!(tokens.iter().all(|token| !token.is_cancelled()));
         shares[2].set(60, false);
-        assert_eq!(
-            tokens.each_ref().map(CancellationToken::is_cancelled),
-            [false, true, false]
-        );
+        assert_eq!(tokens.each_ref().map(CancellationToken::is_cancelled), [false, true, false]);
         assert_eq!(tails.taken_bytes(), 130);
         drop(shares);
         assert_eq!(tails.taken_bytes(), 0);
@@ -194,9 +188,6 @@ mod tests {
         shares[1].set(30, true);
         std::thread::sleep(std::time::Duration::from_millis(2));
         shares[2].set(100, true);
-        assert_eq!(
-            tokens.each_ref().map(CancellationToken::is_cancelled),
-            [true, true, false]
-        );
+        assert_eq!(tokens.each_ref().map(CancellationToken::is_cancelled), [true, true, false]);
     }
 }

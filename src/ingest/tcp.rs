@@ -44,10 +44,7 @@ impl TcpSource {
     /// # Errors
     /// The message names the address, the cause and what to do.
     pub fn bind(listen: SocketAddr, connections_max: NonZeroUsize) -> io::Result<Self> {
-        Ok(Self {
-            listener: Listener::bind(listen)?,
-            connections_max,
-        })
+        Ok(Self { listener: Listener::bind(listen)?, connections_max })
     }
 
     /// The bound address.
@@ -129,8 +126,7 @@ impl Connection {
             Ok(0) => Progress::End,
             Ok(bytes) => {
                 self.cutter.push(&mut buffer, &mut self.cuts);
-                self.tail
-                    .set(self.cutter.tail_bytes(), !self.cuts.is_empty());
+                self.tail.set(self.cutter.tail_bytes(), !self.cuts.is_empty());
                 match self.lane.send(&mut self.cuts, room, Instant::now(), None) {
                     Ok(()) => Progress::Read(bytes),
                     Err(_) => Progress::End,
@@ -143,7 +139,7 @@ impl Connection {
                 Progress::End
             }
         };
-        self.lane.buffers.give(buffer);
+        self.lane.buffers.give_back(buffer);
         progress
     }
 

@@ -25,9 +25,10 @@ impl NameIndex {
         let mut hashes = HashSet::with_capacity(names.len());
         let mut distinct: Vec<(u16, u64)> = Vec::with_capacity(names.len());
         let mut alike = Vec::new();
-        for (number, name) in
-            (0..u16::MAX).zip(names).filter(|(_, name)| seen.insert(name.as_ref()))
-        {
+        for (number, name) in (0..u16::MAX).zip(names) {
+            if !seen.insert(name.as_ref()) {
+                continue;
+            }
             let hash = hash(name.as_ref());
             if hashes.insert(hash) {
                 distinct.push((number, hash));

@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::plan::Plan;
 use super::worker::Worker;
-use crate::ingest::{Budget, Frame};
+use crate::ingest::{Budget, Frame, Workers};
 use crate::metrics::SourceCounters;
 use crate::route::Handle;
 
@@ -20,20 +20,13 @@ pub struct Intake {
     shards: Arc<[Sender<Frame>]>,
 }
 
-impl Intake {
-    /// How many shards there are.
-    #[must_use]
-    pub fn shards(&self) -> usize {
-        self.shards.len()
+impl Workers for Intake {
+    fn send(&self, shard: usize, frame: Frame) -> Result<(), Frame> {
+        self.shards[shard % self.shards.len()].try_send(frame).map_err(|error| error.into_inner())
     }
 
-    /// Gives a frame to a shard. Never waits: the queue has a place for every frame that the budget
-    /// has room for.
-    ///
-    /// # Errors
-    /// Gives the frame back if the worker is gone.
-    pub fn send(&self, shard: usize, frame: Frame) -> Result<(), Frame> {
-        self.shards[shard % self.shards.len()].try_send(frame).map_err(|error| error.into_inner())
+    fn shards(&self) -> usize {
+        self.shards.len()
     }
 }
 
@@ -43,9 +36,6 @@ pub struct Pool {
     threads: Vec<JoinHandle<()>>,
     progress: Vec<Arc<AtomicU64>>,
 }
-
-/// A read makes at most two frames: the line that an earlier read began, and the rest.
-const FRAMES_PER_ROOM: usize = 2;
 
 impl Pool {
     /// Starts `workers` threads that follow `plans`.
@@ -62,7 +52,7 @@ impl Pool {
         let mut pool = Self { threads: Vec::new(), progress: Vec::new() };
         let mut shards = Vec::new();
         for number in 0..workers.max(1) {
-            let (sender, frames) = bounded(budget.frames_max() * FRAMES_PER_ROOM);
+            let (sender, frames) = bounded(budget.frames_max());
             let progress = Arc::new(AtomicU64::new(0));
             let worker = Worker::new(
                 frames,

@@ -23,6 +23,7 @@ pub(super) use destination::{Compression, Format, Match, WhenFull};
 pub(super) use scalar::{At, Event, Interval, Named, SecretValue, Size};
 pub(super) use source::{Source, SourceType};
 
+use super::model;
 use defaults::size;
 
 /// The whole file.
@@ -86,7 +87,7 @@ pub(super) struct Daemon {
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     /// IP address and port. Whoever reaches it can read metrics and ask for a reload.
-    #[schemars(extend("default" = defaults::ADMIN_LISTEN))]
+    #[schemars(extend("default" = model::Admin::DEFAULT))]
     pub(super) listen: Option<At<String>>,
 }
 

@@ -136,7 +136,7 @@ impl<'r, 'a> Check<'r, 'a> {
     }
 
     fn admin(&mut self, raw: Option<&At<raw::Admin>>) -> Admin {
-        let default = SocketAddr::from(([127, 0, 0, 1], 9600));
+        let default = Admin::DEFAULT;
         let given = raw.and_then(|raw| raw.listen.as_ref());
         let span = given.map_or(0..0, |given| given.span.clone());
         let listen = match given {
@@ -150,7 +150,7 @@ impl<'r, 'a> Check<'r, 'a> {
                     &span,
                     "admin.listen",
                     "whoever reaches this address can read the metrics and ask for a reload",
-                    format!("write listen = \"{}\" to keep it local", defaults::ADMIN_LISTEN),
+                    format!("write listen = \"{}\" to keep it local", Admin::DEFAULT),
                 );
             }
         }

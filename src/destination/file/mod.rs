@@ -41,12 +41,7 @@ impl FileSink {
             Compression::Gzip => ".gz",
             Compression::Zstd => ".zst",
         };
-        Ok(Self {
-            naming: Arc::new(Naming::new(path, suffix)?),
-            rotate,
-            compression,
-            target: None,
-        })
+        Ok(Self { naming: Arc::new(Naming::new(path, suffix)?), rotate, compression, target: None })
     }
 
     pub(super) async fn verify(&mut self) -> Result<(), SinkError> {

@@ -110,10 +110,7 @@ fn runs_of_a_part_count_its_lines_only() {
     parcel.events = 3;
     let piece = Piece::of(parcel).next().unwrap();
     assert_eq!(piece.lines(), b"{\"n\":2}\n{\"n\":3}\n{\"n\":4}\n");
-    let runs: Vec<_> = piece
-        .runs()
-        .map(|run| (run.source.0, run.events, run.end))
-        .collect();
+    let runs: Vec<_> = piece.runs().map(|run| (run.source.0, run.events, run.end)).collect();
     assert_eq!(runs, [(0, 1, 8), (1, 2, 24)]);
 }
 

@@ -14,12 +14,7 @@ fn slow_batches() -> BatchLimits {
 #[tokio::test(start_paused = true)]
 async fn closing_sends_everything_at_once_and_in_order() {
     let script = Script::first(Vec::new());
-    let rig = Rig::start(
-        Sink::Scripted(script.clone()),
-        slow_batches(),
-        patience(LONG),
-        &[],
-    );
+    let rig = Rig::start(Sink::Scripted(script.clone()), slow_batches(), patience(LONG), &[]);
     let start = Instant::now();
     let lines = numbered(95);
     for lines in lines.chunks(7) {
@@ -72,10 +67,9 @@ async fn a_stop_gives_a_waiting_batch_one_more_chance() {
     let start = Instant::now();
     let back = Duration::from_secs(5);
     let script = Script::new(move |seen| match seen.at - start < back {
-        true => Outcome::Retry {
-            after: Some(Duration::from_secs(600)),
-            why: "answered 503".into(),
-        },
+        true => {
+            Outcome::Retry { after: Some(Duration::from_secs(600)), why: "answered 503".into() }
+        }
         false => Outcome::Delivered,
     });
     let limits = limits(1 << 20, 10, Duration::from_millis(1));

@@ -19,10 +19,7 @@ fn plain(path: &Path) -> FileSink {
 }
 
 fn by_size(max_bytes: u64) -> Rotate {
-    Rotate {
-        max_bytes: Some(max_bytes),
-        every: None,
-    }
+    Rotate { max_bytes: Some(max_bytes), every: None }
 }
 
 async fn send(sink: &mut FileSink, lines: &[String]) {
@@ -31,9 +28,8 @@ async fn send(sink: &mut FileSink, lines: &[String]) {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
     names
 }
@@ -43,15 +39,9 @@ async fn batches_are_appended_to_the_file_of_the_day_and_its_folders_made() {
     let root = tempfile::tempdir().unwrap();
     let mut sink = plain(&root.path().join("%Y/%m/lake-%d.ndjson"));
     sink.verify().await.unwrap();
-    let day = jiff::Timestamp::now()
-        .strftime("%Y/%m/lake-%d.ndjson")
-        .to_string();
+    let day = jiff::Timestamp::now().strftime("%Y/%m/lake-%d.ndjson").to_string();
     let file = root.path().join(day);
-    assert_eq!(
-        fs::read_to_string(&file).unwrap(),
-        "",
-        "verifying makes the file"
-    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), "", "verifying makes the file");
     send(&mut sink, &numbered(3)).await;
     send(&mut sink, &numbered(2)).await;
     let text = joined(&numbered(3)) + &joined(&numbered(2));
@@ -85,10 +75,7 @@ async fn a_full_file_is_followed_by_the_next_number_also_after_a_restart() {
         // 16 bytes: two batches a file.
         send(&mut first, &numbered(2)).await;
     }
-    assert_eq!(
-        names(root.path()),
-        ["lake.ndjson", "lake.ndjson.1", "lake.ndjson.2"]
-    );
+    assert_eq!(names(root.path()), ["lake.ndjson", "lake.ndjson.1", "lake.ndjson.2"]);
     fs::write(root.path().join("lake.ndjson.+7"), "").unwrap();
     fs::write(root.path().join("lake.ndjson.old"), "").unwrap();
     drop(first);
@@ -105,10 +92,7 @@ async fn a_full_file_is_followed_by_the_next_number_also_after_a_restart() {
 async fn a_file_that_is_old_enough_is_followed_by_the_next() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("lake.ndjson");
-    let every = |every| Rotate {
-        max_bytes: None,
-        every: Some(every),
-    };
+    let every = |every| Rotate { max_bytes: None, every: Some(every) };
     let mut sink_by_age = sink(&path, every(Duration::from_millis(300)), Compression::None);
     send(&mut sink_by_age, &numbered(1)).await;
     send(&mut sink_by_age, &numbered(1)).await;
@@ -171,10 +155,7 @@ async fn a_file_that_was_moved_away_is_made_anew() {
     fs::rename(&path, root.path().join("moved")).unwrap();
     send(&mut sink, &numbered(2)).await;
     assert_eq!(fs::read_to_string(&path).unwrap(), joined(&numbered(2)));
-    assert_eq!(
-        fs::read_to_string(root.path().join("moved")).unwrap(),
-        joined(&numbered(1))
-    );
+    assert_eq!(fs::read_to_string(root.path().join("moved")).unwrap(), joined(&numbered(1)));
 }
 
 #[tokio::test]
@@ -196,9 +177,7 @@ async fn a_second_writer_waits_until_the_first_is_done() {
 #[tokio::test]
 async fn what_cannot_be_written_waits_with_a_clear_cause() {
     let root = tempfile::tempdir().unwrap();
-    let answer = plain(Path::new("/dev/full"))
-        .send(&batch(&numbered(1)))
-        .await;
+    let answer = plain(Path::new("/dev/full")).send(&batch(&numbered(1))).await;
     assert!(
         matches!(&answer, Outcome::Retry { why, .. } if why.contains("/dev/full") && why.contains("No space")),
         "{answer:?}"
@@ -208,17 +187,8 @@ async fn what_cannot_be_written_waits_with_a_clear_cause() {
     let below_a_file = root.path().join("file");
     fs::write(&below_a_file, "").unwrap();
     let mut sink = plain(&below_a_file.join("lake"));
-    assert!(matches!(
-        sink.send(&batch(&numbered(1))).await,
-        Outcome::Hold { .. }
-    ));
-    assert!(
-        sink.verify()
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("file/lake")
-    );
+    assert!(matches!(sink.send(&batch(&numbered(1))).await, Outcome::Hold { .. }));
+    assert!(sink.verify().await.unwrap_err().to_string().contains("file/lake"));
     assert!(FileSink::new("lake-%".into(), Rotate::default(), Compression::None).is_err());
     assert!(FileSink::new("lake/".into(), Rotate::default(), Compression::None).is_err());
 }
@@ -235,22 +205,14 @@ async fn devices_and_fifos_take_lines_too() {
     assert!(made.unwrap().success());
     let mut fifo = plain(&path);
     // Without a reader it neither blocks nor loses anything.
-    assert!(matches!(
-        fifo.send(&batch(&numbered(1))).await,
-        Outcome::Retry { .. }
-    ));
-    let mut reader = tokio::net::unix::pipe::OpenOptions::new()
-        .open_receiver(&path)
-        .unwrap();
+    assert!(matches!(fifo.send(&batch(&numbered(1))).await, Outcome::Retry { .. }));
+    let mut reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).unwrap();
     send(&mut fifo, &numbered(3)).await;
     let mut read = vec![0; joined(&numbered(3)).len()];
     reader.read_exact(&mut read).await.unwrap();
     assert_eq!(read, joined(&numbered(3)).into_bytes());
     drop(reader);
-    assert!(matches!(
-        fifo.send(&batch(&numbered(1))).await,
-        Outcome::Retry { .. }
-    ));
+    assert!(matches!(fifo.send(&batch(&numbered(1))).await, Outcome::Retry { .. }));
 }
 
 #[tokio::test]

@@ -30,15 +30,8 @@ use crate::shard::Plan;
 
 /// A plan with the one destination of `outlet`, under `name`, which needs all of `categories`.
 fn plan(version: u64, name: &str, outlet: &Arc<Outlet>, categories: &[&str]) -> Arc<Plan> {
-    let category = |id: &str| CategorySpec {
-        id: id.into(),
-        name: id.into(),
-        enabled: true,
-    };
-    let source = |name: &str| SourceSpec {
-        name: name.into(),
-        missing: None,
-    };
+    let category = |id: &str| CategorySpec { id: id.into(), name: id.into(), enabled: true };
+    let source = |name: &str| SourceSpec { name: name.into(), missing: None };
     let spec = TableSpec {
         version,
         categories: vec![category("Ads"), category("Stats")],
@@ -115,19 +108,11 @@ fn text(batch: &Batch) -> String {
 }
 
 fn limits(max_bytes: usize, max_events: u32, max_wait: Duration) -> BatchLimits {
-    BatchLimits {
-        max_bytes,
-        max_events: max_events.try_into().unwrap(),
-        max_wait,
-    }
+    BatchLimits { max_bytes, max_events: max_events.try_into().unwrap(), max_wait }
 }
 
 fn patience(give_up_after: Duration) -> Retry {
-    Retry {
-        initial: Duration::from_millis(100),
-        max: Duration::from_secs(2),
-        give_up_after,
-    }
+    Retry { initial: Duration::from_millis(100), max: Duration::from_secs(2), give_up_after }
 }
 
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -172,13 +157,7 @@ impl Script {
     /// Gives `outcomes` one after the other, then takes everything.
     fn first(outcomes: Vec<Outcome>) -> Self {
         let outcomes = Mutex::new(outcomes.into_iter());
-        Self::new(move |_| {
-            outcomes
-                .lock()
-                .unwrap()
-                .next()
-                .unwrap_or(Outcome::Delivered)
-        })
+        Self::new(move |_| outcomes.lock().unwrap().next().unwrap_or(Outcome::Delivered))
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -198,11 +177,7 @@ impl Script {
     }
 
     pub(super) async fn send(&mut self, batch: &Batch) -> Outcome {
-        let seen = Seen {
-            at: Instant::now(),
-            key: batch.key(),
-            text: text(batch),
-        };
+        let seen = Seen { at: Instant::now(), key: batch.key(), text: text(batch) };
         self.seen.lock().unwrap().push(seen.clone());
         {
             let mut at_once = self.at_once.lock().unwrap();
@@ -229,12 +204,7 @@ impl Rig {
         let plan = plan(1, "crm", &outlet, categories);
         let plans = Handle::new(Arc::clone(&plan));
         let running = Running::start(Arc::clone(&outlet), sink, limits, retry, plans.clone());
-        Self {
-            outlet,
-            plan,
-            plans,
-            running,
-        }
+        Self { outlet, plan, plans, running }
     }
 
     fn offer(&self, lines: &[String]) {

@@ -58,13 +58,7 @@ impl Server {
                             ("POST", "/in")
                         );
                         let headers = request.headers().clone();
-                        let body = request
-                            .into_body()
-                            .collect()
-                            .await
-                            .unwrap()
-                            .to_bytes()
-                            .to_vec();
+                        let body = request.into_body().collect().await.unwrap().to_bytes().to_vec();
                         let new = Got { headers, body };
                         let number = {
                             let mut got = got.lock().unwrap();
@@ -111,9 +105,7 @@ fn sink(spec: HttpSpec) -> HttpSink {
 }
 
 fn header<'g>(got: &'g Got, name: &str) -> &'g str {
-    got.headers
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
+    got.headers.get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 #[tokio::test]
@@ -128,10 +120,7 @@ async fn lines_are_posted_as_they_are_with_all_header_fields() {
     assert_eq!(header(&got, "content-type"), "application/x-ndjson");
     assert_eq!(header(&got, "content-length"), got.body.len().to_string());
     assert_eq!(header(&got, "authorization"), "Bearer t0ken");
-    assert_eq!(
-        header(&got, "idempotency-key"),
-        format!("{:032x}", batch.key())
-    );
+    assert_eq!(header(&got, "idempotency-key"), format!("{:032x}", batch.key()));
     let agent = concat!("consentd/", env!("CARGO_PKG_VERSION"));
     assert_eq!(header(&got, "user-agent"), agent);
     assert_eq!(header(&got, "content-encoding"), "");
@@ -140,23 +129,14 @@ async fn lines_are_posted_as_they_are_with_all_header_fields() {
 #[tokio::test]
 async fn every_format_with_every_compression_holds_the_events() {
     let server = Server::ok().await;
-    let lines = [
-        "{\"a\" : [1,\"\\n\"]}".to_owned(),
-        "{\"b\":\"\u{e9},\"}".to_owned(),
-        "{}".to_owned(),
-    ];
-    let events: Vec<serde_json::Value> = lines
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines =
+        ["{\"a\" : [1,\"\\n\"]}".to_owned(), "{\"b\":\"\u{e9},\"}".to_owned(), "{}".to_owned()];
+    let events: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut number = 0;
     for format in [Format::Ndjson, Format::JsonArray, Format::SegmentBatch] {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let spec = HttpSpec {
-                format,
-                compression,
-                ..spec(&server.url)
-            };
+            let spec = HttpSpec { format, compression, ..spec(&server.url) };
             assert_eq!(sink(spec).send(&batch(&lines)).await, Outcome::Delivered);
             let got = server.got(number);
             number += 1;
@@ -213,40 +193,29 @@ async fn answers_are_classified_and_the_connection_is_used_again() {
     assert_eq!(sink.send(&batch).await, retry(None, "answered 429"));
     assert_eq!(sink.send(&batch).await, Outcome::hold("answered 401"));
     assert_eq!(sink.send(&batch).await, Outcome::hold("answered 301"));
-    let rejected = Outcome::Reject {
-        why: "answered 413".into(),
-    };
+    let rejected = Outcome::Reject { why: "answered 413".into() };
     assert_eq!(sink.send(&batch).await, rejected);
     assert_eq!(server.connections.load(Relaxed), 1);
 }
 
 #[tokio::test]
 async fn a_server_that_rejects_some_events_gets_all_others() {
-    let server = Server::start(
-        |_, got| match memchr::memmem::find(&got.body, b"bad").is_some() {
-            true => (400, None, b"I do not like one of these".to_vec()),
-            false => (200, None, Vec::new()),
-        },
-    )
+    let server = Server::start(|_, got| match memchr::memmem::find(&got.body, b"bad").is_some() {
+        true => (400, None, b"I do not like one of these".to_vec()),
+        false => (200, None, Vec::new()),
+    })
     .await;
-    let lanes = HttpSpec {
-        concurrency: NonZeroUsize::new(4).unwrap(),
-        ..spec(&server.url)
-    };
+    let lanes = HttpSpec { concurrency: NonZeroUsize::new(4).unwrap(), ..spec(&server.url) };
     let limits = limits(1 << 20, 25, Duration::from_millis(1));
     let rig = Rig::start(Sink::Http(sink(lanes)), limits, patience(LONG), &[]);
     let name = |n: usize| if n % 17 == 3 { "bad" } else { "good" };
-    let lines: Vec<String> = (0..200)
-        .map(|n| format!("{{\"n\":{n},\"is\":\"{}\"}}", name(n)))
-        .collect();
+    let lines: Vec<String> =
+        (0..200).map(|n| format!("{{\"n\":{n},\"is\":\"{}\"}}", name(n))).collect();
     rig.offer(&lines);
     let (left, counters) = rig.finish(Duration::from_secs(20)).await;
     let (bad, good): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.contains("bad"));
     assert_eq!(left, 0);
-    assert_eq!(
-        counters.dropped(DropReason::RejectedByDestination),
-        bad.len() as u64
-    );
+    assert_eq!(counters.dropped(DropReason::RejectedByDestination), bad.len() as u64);
     assert_eq!(counters.delivered.load(Relaxed), good.len() as u64);
     let mut taken: Vec<String> = server
         .got
@@ -268,57 +237,33 @@ async fn a_server_that_is_silent_or_gone_is_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let batch = batch(&numbered(1));
-    let silent = HttpSpec {
-        timeout: Duration::from_millis(100),
-        ..spec(&format!("http://{address}/"))
-    };
+    let silent =
+        HttpSpec { timeout: Duration::from_millis(100), ..spec(&format!("http://{address}/")) };
     let answer = sink(silent).send(&batch).await;
     assert_eq!(answer, Outcome::retry("no answer within 100ms"));
-    let tls = HttpSpec {
-        timeout: Duration::from_millis(100),
-        ..spec(&format!("https://{address}/"))
-    };
-    assert!(matches!(
-        sink(tls).send(&batch).await,
-        Outcome::Retry { .. }
-    ));
+    let tls =
+        HttpSpec { timeout: Duration::from_millis(100), ..spec(&format!("https://{address}/")) };
+    assert!(matches!(sink(tls).send(&batch).await, Outcome::Retry { .. }));
     drop(listener);
-    let answer = sink(spec(&format!("http://{address}/?key=s3cret")))
-        .send(&batch)
-        .await;
-    let Outcome::Retry { why, .. } = answer else {
-        panic!("{answer:?}")
-    };
+    let answer = sink(spec(&format!("http://{address}/?key=s3cret"))).send(&batch).await;
+    let Outcome::Retry { why, .. } = answer else { panic!("{answer:?}") };
     assert!(why.contains("refused") && !why.contains("s3cret"), "{why}");
 }
 
 #[test]
 fn a_spec_that_cannot_work_is_refused_without_telling_its_secrets() {
-    let url = |url: &str| {
-        HttpSink::new(spec(url))
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
-    };
-    for wrong in [
-        "",
-        "/path",
-        "ftp://host/s3cret",
-        "http://",
-        "http://me:s3cret@host/",
-        "http://a b/s3cret",
-    ] {
+    let url = |url: &str| HttpSink::new(spec(url)).map(|_| ()).unwrap_err().to_string();
+    for wrong in
+        ["", "/path", "ftp://host/s3cret", "http://", "http://me:s3cret@host/", "http://a b/s3cret"]
+    {
         assert!(!url(wrong).contains("s3cret"), "{wrong}");
     }
     let field = |name: &str, value: &str| {
         let headers = vec![(name.to_owned(), value.to_owned())];
-        HttpSink::new(HttpSpec {
-            headers,
-            ..spec("http://host/")
-        })
-        .map(|_| ())
-        .unwrap_err()
-        .to_string()
+        HttpSink::new(HttpSpec { headers, ..spec("http://host/") })
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     assert!(field("x-key", "s3cret\n").contains("x-key"));
     assert!(!field("x-key", "s3cret\n").contains("s3cret"));

@@ -63,9 +63,8 @@ async fn after_a_broken_connection_the_whole_batch_goes_out_again() {
     let limits = limits(64 << 20, 1_000_000, Duration::from_millis(1));
     let rig = Rig::start(Sink::Tcp(sink), limits, patience(LONG), &[]);
     // More than fits into the buffers of both kernels.
-    let lines: Vec<String> = (0..12_000)
-        .map(|n| format!("{{\"n\":{n},\"x\":\"{}\"}}", "x".repeat(1000)))
-        .collect();
+    let lines: Vec<String> =
+        (0..12_000).map(|n| format!("{{\"n\":{n},\"x\":\"{}\"}}", "x".repeat(1000))).collect();
     rig.offer(&lines);
     let (mut first, _) = listener.accept().await.unwrap();
     let mut some = vec![0; 100_000];
@@ -83,12 +82,7 @@ async fn a_destination_that_is_not_there_yet_gets_everything_later() {
     let (listener, address) = listen().await;
     drop(listener);
     let limits = limits(1 << 20, 10, Duration::from_millis(1));
-    let rig = Rig::start(
-        Sink::Tcp(sink(address.clone())),
-        limits,
-        patience(LONG),
-        &[],
-    );
+    let rig = Rig::start(Sink::Tcp(sink(address.clone())), limits, patience(LONG), &[]);
     rig.offer(&numbered(25));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(rig.outlet.counters().pending.load(Relaxed), 25);

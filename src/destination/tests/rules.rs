@@ -47,10 +47,7 @@ async fn a_reload_that_tightens_the_rules_applies_to_what_waits() {
     assert_eq!(seen[0].text.lines().count(), 12);
     let kept: Vec<String> = events().into_iter().filter(|event| ads(event)).collect();
     let sent: Vec<u8> = joined(&kept).into_bytes();
-    assert_eq!(
-        seen[1].text,
-        sent.iter().map(|b| *b as char).collect::<String>()
-    );
+    assert_eq!(seen[1].text, sent.iter().map(|b| *b as char).collect::<String>());
     assert_ne!(seen[0].key, seen[1].key);
     assert_eq!(left, 0);
     assert_eq!(counters.dropped(DropReason::Consent), 6);

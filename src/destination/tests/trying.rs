@@ -8,10 +8,7 @@ fn fast() -> BatchLimits {
 }
 
 fn retry_in(after: Option<u64>) -> Outcome {
-    Outcome::Retry {
-        after: after.map(Duration::from_secs),
-        why: "answered 503".into(),
-    }
+    Outcome::Retry { after: after.map(Duration::from_secs), why: "answered 503".into() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -23,10 +20,7 @@ async fn a_batch_is_tried_again_under_the_same_key_until_it_is_taken() {
     let seen = script.seen();
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|attempt| attempt.key == seen[0].key));
-    assert!(
-        seen.iter()
-            .all(|attempt| attempt.text == joined(&numbered(3)))
-    );
+    assert!(seen.iter().all(|attempt| attempt.text == joined(&numbered(3))));
     assert_eq!(left, 0);
     assert_eq!(counters.delivered.load(Relaxed), 3);
     assert_eq!(counters.delivered_bytes.load(Relaxed), 21);
@@ -68,11 +62,7 @@ async fn on_hold_one_batch_at_a_time_is_tried_until_one_gets_through() {
     let start = Instant::now();
     let repaired = Duration::from_secs(600);
     let mut script = Script::new(move |seen| {
-        if seen.at - start < repaired {
-            Outcome::hold("answered 401")
-        } else {
-            Outcome::Delivered
-        }
+        if seen.at - start < repaired { Outcome::hold("answered 401") } else { Outcome::Delivered }
     });
     script.lanes = 4;
     script.takes = Duration::from_millis(50);
@@ -109,9 +99,7 @@ async fn a_batch_that_waits_for_its_turn_is_given_up_in_time_too() {
 async fn rejected_batches_are_split_down_to_the_bad_events() {
     let bad = |text: &str| text.contains("13}") || text.contains("14}") || text.contains("40}");
     let script = Script::new(move |seen| match bad(&seen.text) {
-        true => Outcome::Reject {
-            why: "answered 400".into(),
-        },
+        true => Outcome::Reject { why: "answered 400".into() },
         false => Outcome::Delivered,
     });
     let limits = limits(1 << 20, 1000, Duration::from_millis(1));

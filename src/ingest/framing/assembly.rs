@@ -16,12 +16,7 @@ pub(super) struct Assembly {
 
 impl Assembly {
     pub(super) fn new(max_event_bytes: usize) -> Self {
-        Self {
-            bytes: Vec::new(),
-            start: 0,
-            discarded: None,
-            max_event_bytes,
-        }
+        Self { bytes: Vec::new(), start: 0, discarded: None, max_event_bytes }
     }
 
     /// Makes room, so that what follows is copied once.
@@ -87,9 +82,7 @@ impl Assembly {
         if self.start > 0 {
             let unfinished = self.unfinished().to_vec();
             self.bytes.truncate(self.start);
-            cuts.push(Cut::Lines(
-                std::mem::replace(&mut self.bytes, unfinished).into(),
-            ));
+            cuts.push(Cut::Lines(std::mem::replace(&mut self.bytes, unfinished).into()));
             self.start = 0;
         }
         if self.bytes.len() > self.max_event_bytes + LINE_END_BYTES {

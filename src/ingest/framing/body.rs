@@ -23,10 +23,7 @@ impl BodyCutter {
     /// A cutter for one body.
     #[must_use]
     pub fn new(max_event_bytes: usize) -> Self {
-        Self {
-            form: Form::Unknown(0, LineCutter::new(max_event_bytes)),
-            max_event_bytes,
-        }
+        Self { form: Form::Unknown(0, LineCutter::new(max_event_bytes)), max_event_bytes }
     }
 
     /// Decides on the form if `buffer` has a byte to decide by.

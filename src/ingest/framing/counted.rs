@@ -28,11 +28,7 @@ enum State {
 
 impl CountedCutter {
     pub(super) fn new(max_event_bytes: usize) -> Self {
-        Self {
-            assembly: Assembly::new(max_event_bytes),
-            state: State::Between,
-            max_event_bytes,
-        }
+        Self { assembly: Assembly::new(max_event_bytes), state: State::Between, max_event_bytes }
     }
 
     /// Goes on through `rest`; returns how many bytes were used, which is not zero unless the state
@@ -42,9 +38,7 @@ impl CountedCutter {
             State::Between => self.begin(rest),
             State::Length => self.length(rest),
             State::Message(missing) => {
-                let used = rest
-                    .len()
-                    .min(usize::try_from(missing).unwrap_or(usize::MAX));
+                let used = rest.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
                 self.assembly.add(&rest[..used]);
                 self.state = State::Message(missing - used as u64);
                 if used as u64 == missing {

@@ -26,11 +26,7 @@ struct Discarded {
 
 impl LineCutter {
     pub(super) fn new(max_event_bytes: usize) -> Self {
-        Self {
-            carry: Vec::new(),
-            discarded: None,
-            max_event_bytes,
-        }
+        Self { carry: Vec::new(), discarded: None, max_event_bytes }
     }
 
     fn is_between_lines(&self) -> bool {
@@ -45,11 +41,7 @@ impl LineCutter {
         }
         self.carry.extend_from_slice(piece);
         if self.carry.len() > self.max_event_bytes + LINE_END_BYTES {
-            let mut discarded = Discarded {
-                bytes: 0,
-                blank: true,
-                last: None,
-            };
+            let mut discarded = Discarded { bytes: 0, blank: true, last: None };
             discarded.add(&std::mem::take(&mut self.carry));
             self.discarded = Some(discarded);
         }
@@ -58,11 +50,8 @@ impl LineCutter {
     /// Ends the unfinished line with the first bytes of `buffer`; returns how many.
     fn complete(&mut self, buffer: &[u8], cuts: &mut Vec<Cut>) -> Option<usize> {
         let joined = self.discarded.is_none() && buffer.len() <= JOIN_BYTES_MAX;
-        let at = if joined {
-            memchr::memrchr(b'\n', buffer)?
-        } else {
-            memchr::memchr(b'\n', buffer)?
-        };
+        let at =
+            if joined { memchr::memrchr(b'\n', buffer)? } else { memchr::memchr(b'\n', buffer)? };
         match self.discarded.take() {
             Some(mut discarded) => {
                 discarded.add(&buffer[..at]);
@@ -125,9 +114,7 @@ impl Discarded {
             return Cut::Blank { lines: 1 };
         }
         let crlf = self.last == Some(b'\r');
-        Cut::Oversized {
-            bytes: self.bytes - u64::from(crlf),
-        }
+        Cut::Oversized { bytes: self.bytes - u64::from(crlf) }
     }
 }
 

@@ -25,10 +25,7 @@ impl StreamCutter {
     /// A cutter for one connection.
     #[must_use]
     pub fn new(max_event_bytes: usize) -> Self {
-        Self {
-            form: Form::Unknown,
-            max_event_bytes,
-        }
+        Self { form: Form::Unknown, max_event_bytes }
     }
 
     fn recognise(&mut self, buffer: &[u8]) {

@@ -35,16 +35,12 @@ impl Failure {
     /// Status, code and message: the one place that knows them.
     fn describe(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "events are taken at / and /v1/events",
-            ),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "events are sent with POST",
-            ),
+            Self::NotFound => {
+                (StatusCode::NOT_FOUND, "not_found", "events are taken at / and /v1/events")
+            }
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "events are sent with POST")
+            }
             Self::UnsupportedEncoding => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_encoding",
@@ -87,10 +83,9 @@ impl Failure {
     fn header(self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("POST"))),
-            Self::UnsupportedEncoding => Some((
-                ACCEPT_ENCODING,
-                HeaderValue::from_static("gzip, zstd, deflate, identity"),
-            )),
+            Self::UnsupportedEncoding => {
+                Some((ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, deflate, identity")))
+            }
             Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::ShuttingDown => Some((RETRY_AFTER, HeaderValue::from_static("5"))),
             Self::NotFound
@@ -104,14 +99,7 @@ impl Failure {
     /// The answer. The connection ends with it, because the rest of the body was not read.
     pub(super) fn answer(self) -> Answer {
         let (status, code, message) = self.describe();
-        let mut answer = json(
-            status,
-            &ErrorBody {
-                code,
-                message,
-                lines: None,
-            },
-        );
+        let mut answer = json(status, &ErrorBody { code, message, lines: None });
         let headers = answer.headers_mut();
         headers.extend(self.header());
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -148,16 +136,9 @@ pub(super) fn judged(tally: &Tally) -> Answer {
     let (code, message) = if tally.rejected == 0 {
         ("empty_body", "the body holds no event")
     } else {
-        (
-            "no_acceptable_event",
-            "every event of the body was rejected",
-        )
+        ("no_acceptable_event", "every event of the body was rejected")
     };
-    let body = ErrorBody {
-        code,
-        message,
-        lines: Some(lines),
-    };
+    let body = ErrorBody { code, message, lines: Some(lines) };
     json(StatusCode::BAD_REQUEST, &body)
 }
 

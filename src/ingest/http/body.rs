@@ -104,11 +104,7 @@ impl Body {
             return Ok(chunk.len().min(READ_BYTES));
         }
         if self.starved {
-            self.inflate
-                .raw()
-                .fill_buf()
-                .await
-                .map_err(|error| failure(&error))?;
+            self.inflate.raw().fill_buf().await.map_err(|error| failure(&error))?;
         }
         Ok(READ_BYTES)
     }

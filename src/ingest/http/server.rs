@@ -66,10 +66,7 @@ impl HttpSource {
     /// # Errors
     /// The message names the address, the cause and what to do.
     pub fn bind(listen: SocketAddr, limits: HttpLimits) -> io::Result<Self> {
-        Ok(Self {
-            listener: Listener::bind(listen)?,
-            limits,
-        })
+        Ok(Self { listener: Listener::bind(listen)?, limits })
     }
 
     /// The bound address.
@@ -83,10 +80,8 @@ impl HttpSource {
     /// # Errors
     /// The socket cannot be used at all.
     pub async fn serve(self, context: Context) -> io::Result<()> {
-        let source = Arc::new(Source {
-            limits: self.limits,
-            zstd_places: Semaphore::new(ZSTD_BODIES_MAX),
-        });
+        let source =
+            Arc::new(Source { limits: self.limits, zstd_places: Semaphore::new(ZSTD_BODIES_MAX) });
         let connections_max = self.limits.connections_max.get();
         let connect = |socket, lane| connection(socket, Client::new(Arc::clone(&source), lane));
         self.listener.serve(connections_max, context, connect).await

@@ -101,7 +101,7 @@ impl Intake<'_> {
                 buffer.push(b'\n');
             }
             self.cutter.push(&mut buffer, &mut self.cuts);
-            self.client.lane.buffers.give(buffer);
+            self.client.lane.buffers.give_back(buffer);
             let tail_bytes = self.cutter.tail_bytes();
             self.client.tail.set(tail_bytes, !self.cuts.is_empty());
             self.send(room)?;
@@ -154,9 +154,7 @@ impl Intake<'_> {
     async fn room(&self, bytes: usize) -> Result<Room, Failure> {
         let until = self.deadline.min(Instant::now() + ADMISSION_WAIT_MAX);
         let waiting = self.client.lane.room(bytes, self.cutter.tail_bytes());
-        timeout_at(until, waiting)
-            .await
-            .map_err(|_| Failure::Overloaded)
+        timeout_at(until, waiting).await.map_err(|_| Failure::Overloaded)
     }
 
     fn send(&mut self, room: Room) -> Result<(), Failure> {

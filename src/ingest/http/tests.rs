@@ -194,12 +194,7 @@ async fn one_connection_many_requests_chunked_ones_too() {
         assert_eq!(peer.answer().await.body["accepted"], 2);
         peer.send("POST /v1/events?x=y HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
             .await;
-        for chunk in [
-            "3\r\n{}\n\r\n",
-            "4\r\n{\"a\"\r\n",
-            "3\r\n:1}\r\n",
-            "0\r\n\r\n",
-        ] {
+        for chunk in ["3\r\n{}\n\r\n", "4\r\n{\"a\"\r\n", "3\r\n:1}\r\n", "0\r\n\r\n"] {
             peer.send(chunk).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -216,8 +211,7 @@ async fn one_connection_many_requests_chunked_ones_too() {
 async fn http_1_0_and_expect_continue() {
     let daemon = Started::new();
     let mut peer = daemon.connect().await;
-    peer.send("POST / HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}")
-        .await;
+    peer.send("POST / HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}").await;
     assert_eq!(peer.answer().await.status, 200);
     assert!(peer.is_closed().await);
 
@@ -250,11 +244,8 @@ async fn compressed_bodies() {
             answered.is(400, "invalid_encoding");
         }
     }
-    let members = [
-        compressed("gzip", b"{}\n{\"a\"").await,
-        compressed("gzip", b":1}").await,
-    ]
-    .concat();
+    let members =
+        [compressed("gzip", b"{}\n{\"a\"").await, compressed("gzip", b":1}").await].concat();
     let answered = daemon.post("content-encoding: GZIP\r\n", &members).await;
     assert_eq!(answered.body["accepted"], 2, "{answered:?}");
     assert_eq!(daemon.context.budget.taken_bytes(), 0);
@@ -265,8 +256,7 @@ async fn what_is_not_served() {
     let daemon = Started::new();
     let ask = async |request: &str| {
         let mut peer = daemon.connect().await;
-        peer.send(format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n"))
-            .await;
+        peer.send(format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
         peer.answer().await
     };
     ask("POST /v1/event").await.is(404, "not_found");
@@ -292,8 +282,7 @@ async fn a_body_over_the_limit_is_answered_although_it_is_still_being_sent() {
     assert!(answered.head.contains("connection: close"));
 
     let mut peer = daemon.connect().await;
-    peer.send("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await;
+    peer.send("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").await;
     peer.send(format!("{:x}\r\n", body.len())).await;
     let _ = peer.0.write_all(&body).await;
     peer.answer().await.is(413, "body_too_large");
@@ -303,8 +292,7 @@ async fn a_body_over_the_limit_is_answered_although_it_is_still_being_sent() {
 async fn a_slow_client_is_told_so() {
     let daemon = Started::with(Duration::from_millis(300), MIB);
     let mut peer = daemon.connect().await;
-    peer.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{}\n{\"a")
-        .await;
+    peer.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{}\n{\"a").await;
     peer.answer().await.is(408, "request_timeout");
     assert_eq!(daemon.judges.lines(), ["{}"], "what was whole was judged");
     assert_eq!(daemon.context.tails.taken_bytes(), 0);
@@ -342,8 +330,7 @@ async fn the_oldest_unfinished_line_is_refused_when_they_take_too_much() {
 async fn a_client_that_goes_away_leaves_nothing_behind() {
     let daemon = Started::new();
     let mut peer = daemon.connect().await;
-    peer.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{}\n{\"a")
-        .await;
+    peer.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{}\n{\"a").await;
     eventually("a line is judged", || !daemon.judges.lines().is_empty()).await;
     drop(peer);
     let counters = &daemon.context.counters;
@@ -361,9 +348,7 @@ async fn a_drain_answers_what_is_under_way() {
     let mut judged = daemon.connect().await;
     judged.post("", b"{}").await;
     let mut sending = daemon.connect().await;
-    sending
-        .send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-        .await;
+    sending.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await;
     eventually("both are under way", || {
         daemon.context.budget.taken_bytes() > 0 && daemon.context.tails.taken_bytes() > 0
     })

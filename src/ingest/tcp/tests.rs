@@ -64,9 +64,7 @@ async fn lines_across_writes_and_a_last_one_without_an_end() {
 async fn octet_counted_messages() {
     let daemon = Started::new(10, MIB, MIB);
     let mut peer = daemon.connect().await;
-    peer.write_all(b"7 {\"a\":1}8 {\"a\":\n2}10 {\"a\"")
-        .await
-        .unwrap();
+    peer.write_all(b"7 {\"a\":1}8 {\"a\":\n2}10 {\"a\"").await.unwrap();
     peer.write_all(b":333}\n").await.unwrap();
     let lines = daemon.lines(3).await;
     assert_eq!(lines, ["{\"a\":1}", "{\"a\": 2}", "{\"a\":333}"]);
@@ -156,9 +154,7 @@ async fn a_reset_connection_still_counts_its_unfinished_line() {
     let mut peer = daemon.connect().await;
     peer.write_all(b"{}\n{\"half\":").await.unwrap();
     daemon.lines(1).await;
-    socket2::SockRef::from(&peer)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
     assert_eq!(daemon.lines(2).await, ["{}", "{\"half\":"]);
 }
