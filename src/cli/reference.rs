@@ -1,6 +1,7 @@
 //! `consentd reference`: the reference of the config and its JSON Schema, from the config types.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -15,15 +16,14 @@ pub(super) struct Args {
     schema: bool,
 }
 
-/// Prints docs/config.md, or docs/config.schema.json.
+/// Prints docs/config.md, or docs/config.schema.json. Exit codes: 0 done, 1 output failed.
 pub(super) fn run(args: &Args) -> ExitCode {
     let schema = config::schema();
-    if args.schema {
-        println!("{schema:#}");
-    } else {
-        print!("{}", reference(schema));
+    let page = if args.schema { format!("{schema:#}\n") } else { reference(schema) };
+    match io::stdout().write_all(page.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
-    ExitCode::SUCCESS
 }
 
 const HEAD: &str = "\
