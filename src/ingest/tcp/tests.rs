@@ -75,11 +75,10 @@ async fn octet_counted_messages() {
 #[tokio::test]
 async fn an_idle_connection_holds_nothing_and_the_next_goes_to_another_shard() {
     let daemon = Started::new(10, MIB, MIB);
-    let mut first = daemon.connect().await;
-    let mut second = daemon.connect().await;
-    for peer in [&mut first, &mut second, &mut first] {
+    let mut peers = [daemon.connect().await, daemon.connect().await];
+    for peer in [0, 1, 0] {
         let lines = daemon.judges.lines().len();
-        peer.write_all(b"{}\n").await.unwrap();
+        peers[peer].write_all(b"{}\n").await.unwrap();
         daemon.lines(lines + 1).await;
     }
     assert_eq!(daemon.judges.shards_seen(), [0, 1, 0]);
