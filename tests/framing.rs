@@ -1,4 +1,5 @@
 //! Whatever the pieces in which bytes arrive, the lines are those of a slow reading of the whole.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 
