@@ -102,6 +102,18 @@ async fn an_endless_line_is_counted_once_and_the_next_ones_are_read() {
 }
 
 #[tokio::test]
+async fn a_short_read_takes_little_room() {
+    let daemon = Started::new(10, MIB, MIB);
+    daemon.judges.stalled.store(true, Relaxed);
+    let mut peer = daemon.connect().await;
+    peer.write_all(b"{}\n").await.unwrap();
+    let little = || (1..=2 * 4096).contains(&daemon.context.budget.taken_bytes());
+    eventually("little room is taken", little).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(little());
+}
+
+#[tokio::test]
 async fn when_nothing_is_judged_reading_stops_and_then_goes_on() {
     let daemon = Started::new(10, MIB, MIB);
     daemon.judges.stalled.store(true, Relaxed);
