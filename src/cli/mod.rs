@@ -4,6 +4,7 @@
 //! Output meant for programs goes to standard output, all else to standard error.
 
 mod check;
+mod demo;
 mod explain;
 mod logging;
 mod reference;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::Args),
     /// Make a running daemon read its config again
     Reload(reload::ReloadArgs),
+    /// Start a daemon with sample destinations, stream sample events into it, show what happened
+    Demo(demo::DemoArgs),
     /// Print the config reference, generated from the config types
     #[command(hide = true)]
     Reference(reference::Args),
@@ -53,5 +56,6 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
