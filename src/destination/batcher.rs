@@ -7,7 +7,7 @@ use std::time::Instant as ReceivedAt;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Keys, Piece};
-use super::queue::Parcel;
+use super::queue::{Amount, Parcel};
 use crate::config::BatchLimits;
 
 /// Fills one batch at a time.
@@ -57,6 +57,17 @@ impl Batcher {
     /// Whether the open batch takes no more lines.
     pub(super) fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// How much would fill the open batch; anything, while there is none.
+    pub(super) fn wants(&self) -> Amount {
+        if self.open.is_empty() {
+            return Amount::ANY;
+        }
+        Amount {
+            bytes: self.limits.max_bytes.saturating_sub(self.bytes),
+            events: self.limits.max_events.get() - self.events,
+        }
     }
 
     /// Whether nothing is in it.

@@ -13,7 +13,7 @@ use super::attempt::{Settled, Shared, settle, stopped};
 use super::batch::{Batch, Keys};
 use super::batcher::Batcher;
 use super::health::Health;
-use super::queue::{Closed, Outlet, Parcel};
+use super::queue::{Closed, Outlet};
 use super::sink::Sink;
 use crate::config::{BatchLimits, Retry};
 use crate::metrics::{DeliveryMetrics, DropReason};
@@ -70,6 +70,7 @@ impl Running {
             in_flight: JoinSet::new(),
             oldest_in_flight: HashMap::new(),
             left: Vec::new(),
+            pressed: false,
             drained: false,
         };
         Self { outlet, orders: sender, task: tokio::spawn(delivery.run()) }
@@ -127,12 +128,14 @@ struct Delivery {
     oldest_in_flight: HashMap<Id, ReceivedAt>,
     /// Batches that were in flight when the time to stop came.
     left: Vec<Batch>,
+    /// A worker waits for room: what is open goes out although it is not full.
+    pressed: bool,
     /// The outlet is closed and empty.
     drained: bool,
 }
 
 enum Wake {
-    Taken(Result<Parcel, Closed>),
+    Offered(Result<(), Closed>),
     Settled(Result<(Id, Settled), JoinError>),
     Due,
     Stop,
@@ -148,10 +151,9 @@ impl Delivery {
                 break;
             }
             match self.wake(&mut orders).await {
-                Wake::Taken(Ok(parcel)) => self.collect(parcel),
-                Wake::Taken(Err(Closed)) => self.drained = true,
+                Wake::Offered(Ok(())) | Wake::Due => self.collect(),
+                Wake::Offered(Err(Closed)) => self.drained = true,
                 Wake::Settled(settled) => self.retrieve(settled),
-                Wake::Due => {}
                 Wake::Stop => break,
             }
         }
@@ -166,35 +168,37 @@ impl Delivery {
             biased;
             () = stopped(orders) => Wake::Stop,
             Some(settled) = self.in_flight.join_next_with_id() => Wake::Settled(settled),
-            taken = self.shared.outlet.take(), if !self.drained && !self.batcher.is_full() => {
-                Wake::Taken(taken)
-            }
+            offered = self.shared.outlet.ready(self.batcher.wants()),
+                if !self.drained && !self.batcher.is_full() && !self.pressed => Wake::Offered(offered),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Wake::Due,
         }
     }
 
-    /// Adds `parcel`, and others that wait already, to the open batch.
-    fn collect(&mut self, parcel: Parcel) {
+    /// Adds what waits in the outlet to the open batch, until it is full.
+    fn collect(&mut self) {
         let now = Instant::now();
-        self.batcher.push(parcel, now);
+        self.pressed |= self.shared.outlet.was_pressed();
         while !self.batcher.is_full() {
             match self.shared.outlet.try_take() {
                 Some(parcel) => self.batcher.push(parcel, now),
                 None => break,
             }
         }
+        // Without an open batch, what is in flight has the room; its end gives it back.
+        self.pressed &= !self.batcher.is_empty();
     }
 
     /// Sends what is ready, as far as there are idle sinks.
     fn dispatch(&mut self) {
         while !self.idle.is_empty() {
             let due = || self.batcher.due().is_some_and(|due| due <= Instant::now());
-            if !(self.batcher.is_full() || self.drained || due()) {
+            if !(self.batcher.is_full() || self.pressed || self.drained || due()) {
                 return;
             }
             let Some(batch) = self.batcher.take() else {
                 return;
             };
+            self.pressed = false;
             let (Some(sink), oldest) = (self.idle.pop(), batch.oldest()) else {
                 return self.left.push(batch);
             };

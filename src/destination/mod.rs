@@ -34,6 +34,6 @@ mod tests;
 pub use batch::{Batch, Piece};
 pub use chunk::{CHUNK_CAPACITY, Chunk, Lane, Run};
 pub use deliver::Running;
-pub use queue::{Closed, Outlet, OutletId, Parcel, Refused};
+pub use queue::{Amount, Closed, Outlet, OutletId, Parcel, Refused};
 pub use retry::{Outcome, classify, parse_retry_after};
 pub use sink::{HttpSpec, Sink, SinkError, SinkSpec};

@@ -36,8 +36,46 @@ pub struct Outlet {
 #[derive(Debug, Default)]
 struct State {
     parcels: VecDeque<Parcel>,
+    /// What the parcels hold.
+    queued: Amount,
+    /// How much of it the delivery wants before it is woken.
+    wanted: Amount,
     pinned_bytes: usize,
+    /// Whether a worker was refused since the delivery last asked.
+    pressed: bool,
     closed: bool,
+}
+
+/// An amount of lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Their bytes.
+    pub bytes: usize,
+    /// Their number.
+    pub events: u32,
+}
+
+impl Amount {
+    /// Whatever there is.
+    pub const ANY: Self = Self { bytes: 0, events: 0 };
+}
+
+impl State {
+    /// Whether there is something for the delivery to do.
+    fn is_enough(&self) -> bool {
+        self.closed
+            || self.pressed
+            || !self.parcels.is_empty()
+                && (self.queued.bytes >= self.wanted.bytes
+                    || self.queued.events >= self.wanted.events)
+    }
+
+    fn pop(&mut self) -> Option<Parcel> {
+        let parcel = self.parcels.pop_front()?;
+        self.queued.bytes -= parcel.bytes();
+        self.queued.events -= parcel.events;
+        Some(parcel)
+    }
 }
 
 /// What one destination may have of one chunk.
@@ -51,6 +89,14 @@ pub struct Parcel {
     pub events: u32,
     /// Gives the room back when the last owner is done with the lines.
     pub charge: Option<Arc<Charge>>,
+}
+
+impl Parcel {
+    /// Bytes of the lines, line ends included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.ranges.iter().map(|range| (range.end - range.start) as usize).sum()
+    }
 }
 
 /// Room in an outlet's budget; dropping it gives the room back.
@@ -127,6 +173,9 @@ impl Outlet {
             return Err(Refused::Closed(parcel));
         }
         if state.pinned_bytes > 0 && state.pinned_bytes + bytes > self.pinned_bytes_max {
+            state.pressed = true;
+            drop(state);
+            self.offered.notify_one();
             return Err(if self.drops_newest {
                 Refused::Overflow(parcel)
             } else {
@@ -134,11 +183,16 @@ impl Outlet {
             });
         }
         state.pinned_bytes += bytes;
+        state.queued.bytes += parcel.bytes();
+        state.queued.events += parcel.events;
         self.counters.pending.fetch_add(parcel.events.into(), Relaxed);
         parcel.charge = Some(Arc::new(Charge { outlet: Arc::clone(self), bytes }));
         state.parcels.push_back(parcel);
+        let wake = state.is_enough();
         drop(state);
-        self.offered.notify_one();
+        if wake {
+            self.offered.notify_one();
+        }
         Ok(())
     }
 
@@ -151,30 +205,40 @@ impl Outlet {
         }
     }
 
-    /// The next parcel, in the order they were offered. For the destination's delivery alone.
+    /// Waits until there is `wanted` to take, or a worker was refused for want of room, or the outlet
+    /// was closed. For the destination's delivery alone: it wakes up once per batch, not once per
+    /// parcel.
     ///
     /// # Errors
     /// [`Closed`] once the outlet was closed and everything was taken.
-    pub async fn take(&self) -> Result<Parcel, Closed> {
+    pub async fn ready(&self, wanted: Amount) -> Result<(), Closed> {
         loop {
             let offered = self.offered.notified();
             {
                 let mut state = self.lock();
-                if let Some(parcel) = state.parcels.pop_front() {
-                    return Ok(parcel);
-                }
-                if state.closed {
+                state.wanted = wanted;
+                if state.closed && state.parcels.is_empty() {
                     return Err(Closed);
+                }
+                if state.is_enough() {
+                    return Ok(());
                 }
             }
             offered.await;
         }
     }
 
+    /// Whether a worker was refused for want of room since this was asked last: what was taken
+    /// should be delivered without waiting for more.
+    #[must_use]
+    pub fn was_pressed(&self) -> bool {
+        std::mem::take(&mut self.lock().pressed)
+    }
+
     /// The next parcel if one is there.
     #[must_use]
     pub fn try_take(&self) -> Option<Parcel> {
-        self.lock().parcels.pop_front()
+        self.lock().pop()
     }
 
     /// Takes no more parcels. What was taken before stays until it is delivered.

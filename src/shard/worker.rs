@@ -20,6 +20,10 @@ use crate::route::{Handle, Reader};
 /// line can wait in the chunk of a class that few events reach.
 const FRAMES_UNSETTLED_MAX: u32 = 32;
 
+/// How long lines may wait for others of their class: it lets chunks fill up under a stream whose
+/// frames come a little slower than they are judged.
+const LINGER: Duration = Duration::from_millis(1);
+
 /// Everything is settled once the chunks being written hold so much together.
 const OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -78,7 +82,7 @@ impl Worker {
     /// Runs until every sender of frames is gone and every frame is settled.
     pub(super) fn run(mut self) {
         loop {
-            let frame = match self.frames.try_recv() {
+            let frame = match self.frames.recv_timeout(LINGER) {
                 Ok(frame) => frame,
                 Err(_) => {
                     self.settle();
