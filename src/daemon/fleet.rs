@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Delivery, Destination, Output, WhenFull};
 use crate::destination::{HttpSpec, Outlet, OutletId, Running, Sink, SinkSpec};
-use crate::metrics::Exposition;
+use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
 use crate::shard::Plan;
 
@@ -22,6 +22,19 @@ pub(super) struct Fleet {
 struct Member {
     identity: Identity,
     running: Running,
+    /// Events that were removed before [`Fleet::close`]; those after it are left over by the stop.
+    removed_before_close: Option<u64>,
+}
+
+impl Member {
+    fn removed(&self) -> u64 {
+        self.running.outlet().counters().dropped(DropReason::Removed)
+    }
+
+    /// Events that came too late to be taken.
+    fn turned_away(&self) -> u64 {
+        self.removed_before_close.map_or(0, |before| self.removed().saturating_sub(before))
+    }
 }
 
 /// What makes a destination of two configs the same running one: its name, how it delivers, and the
@@ -150,7 +163,7 @@ impl Fleet {
                     let (limits, retry) =
                         (identity.delivery.batch.clone(), identity.delivery.retry.clone());
                     let running = Running::start(outlet, sink, limits, retry, plans.clone());
-                    self.members.push(Member { identity, running });
+                    self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }
         }
@@ -172,29 +185,32 @@ impl Fleet {
         self.retired.retain(|running| !running.has_ended());
     }
 
-    /// Takes no more events, whoever waits to hand some over.
-    pub(super) fn close(&self) {
-        for member in &self.members {
+    /// Takes no more events, whoever waits to hand some over: they are counted as removed, and by
+    /// [`Fleet::finish`] as left.
+    pub(super) fn close(&mut self) {
+        for member in &mut self.members {
+            member.removed_before_close = Some(member.removed());
             member.running.outlet().close();
         }
     }
 
     /// Delivers what there is until `until`; gives for each destination the events that are left.
     pub(super) async fn finish(self, until: Instant) -> Vec<(String, u64)> {
-        let everyone: Vec<Running> =
-            self.members.into_iter().map(|member| member.running).chain(self.retired).collect();
-        for running in &everyone {
+        let members = self.members.into_iter().map(|member| (member.turned_away(), member.running));
+        let retired = self.retired.into_iter().map(|running| (0, running));
+        let everyone: Vec<(u64, Running)> = members.chain(retired).collect();
+        for (_, running) in &everyone {
             running.finish(until);
         }
         let mut left = Vec::new();
-        for running in everyone {
+        for (turned_away, running) in everyone {
             let name = running.outlet().name().to_owned();
-            match running.ended().await {
+            match running.ended().await.map(|pending| pending + turned_away) {
                 Ok(0) => info!(destination = name, "drained"),
                 Ok(events) => left.push((name, events)),
                 Err(error) => {
                     warn!(destination = name, %error, "delivery failed");
-                    left.push((name, 1));
+                    left.push((name, 1 + turned_away));
                 }
             }
         }
