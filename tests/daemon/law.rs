@@ -152,8 +152,7 @@ fn every_reason_is_counted_where_it_belongs() {
                 Err(_) => {}
             }
         }
-        let counted =
-            Expected { delivered: metrics.delivered(name), drops: metrics.drops(name) };
+        let counted = Expected { delivered: metrics.delivered(name), drops: metrics.drops(name) };
         assert_eq!(counted, expected, "{name}");
         assert_eq!(folder.delivered(name).len() as u64, expected.delivered, "lines of {name}");
     }

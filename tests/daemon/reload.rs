@@ -101,10 +101,13 @@ fn what_takes_effect_only_after_a_restart_is_named_by_key() {
         "[sources.tcp]\ntype = \"tcp\"\nlisten = \"127.0.0.2:0\"\n\n\
          [sources.extra]\ntype = \"tcp\"\nlisten = \"127.0.0.1:0\"\n\n",
     );
-    let answer = daemon.reload(&elsewhere);
-    assert_eq!(answer.status, 200, "{}", answer.body);
     let keys = ["daemon.workers", "sources.tcp", "sources.http", "sources.extra"];
-    assert_eq!(answer.json()["restart_needed"], serde_json::json!(keys));
+    // As often as it is asked for: a reload is compared with what runs.
+    for _ in 0..2 {
+        let answer = daemon.reload(&elsewhere);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.json()["restart_needed"], serde_json::json!(keys));
+    }
     // Both go on where they were.
     daemon.send(event("tcp", &[]) + "\n");
     crate::harness::post(daemon.source("http"), event("http", &[]));

@@ -197,7 +197,8 @@ fn the_largest_table_reloads_under_load() {
     });
     let total: usize = per_connection.iter().sum();
     let metrics = daemon.metrics_where("lake has everything", |metrics| {
-        metrics.received() == total as u64 && metrics.law("lake") == (total as u64, total as u64)
+        metrics.received() == total as u64
+            && metrics.law("lake") == (total as u64, total as u64)
             && metrics.pending("lake") == 0
     });
     assert_eq!(metrics.delivered("lake"), total as u64);

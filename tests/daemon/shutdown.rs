@@ -120,8 +120,7 @@ fn a_request_that_is_being_sent_is_finished_and_new_ones_are_turned_away() {
 #[test]
 fn a_second_signal_ends_the_waiting() {
     let folder = Folder::new();
-    let config =
-        Config::new("allow").daemon("shutdown_timeout = \"1h\"").tcp("dead", NOBODY, "");
+    let config = Config::new("allow").daemon("shutdown_timeout = \"1h\"").tcp("dead", NOBODY, "");
     let mut daemon = Daemon::start(&folder, &config);
     daemon.send(event("e", &[]) + "\n");
     daemon.metrics_where("it waits", |metrics| metrics.pending("dead") == 1);

@@ -1,8 +1,8 @@
 //! Destinations that are slow, dead, full, or say no: every event is accounted for, and only those
 //! who have to wait do.
 
-use std::time::{Duration, Instant};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
     Config, Daemon, Folder, HttpSink, NOBODY, Reply, events, ids, marked, wait_until,
@@ -95,8 +95,7 @@ fn only_the_events_that_a_destination_refuses_are_dropped() {
     assert_eq!(metrics.dropped("picky", "rejected_by_destination"), 6);
     assert_eq!(metrics.all_dropped("picky"), 6);
     assert_eq!(metrics.delivered("lake"), 3000);
-    let good: Vec<String> =
-        (0..3000).filter(|n| n % 500 != 7).map(|n| format!("e-{n}")).collect();
+    let good: Vec<String> = (0..3000).filter(|n| n % 500 != 7).map(|n| format!("e-{n}")).collect();
     assert_eq!(ids(&sink.taken()), good);
 }
 
@@ -122,9 +121,8 @@ fn errors_that_pass_cost_nothing() {
     let metrics = daemon.settled(1000);
     assert_eq!(metrics.delivered("moody"), 1000);
     assert_eq!(metrics.sum("consentd_destination_held", &[]), 0);
-    let attempts = |outcome: &str| {
-        metrics.sum("consentd_delivery_attempts_total", &[("outcome", outcome)])
-    };
+    let attempts =
+        |outcome: &str| metrics.sum("consentd_delivery_attempts_total", &[("outcome", outcome)]);
     assert!(attempts("held") > 0 && attempts("retry") > 0 && attempts("delivered") > 0);
     let all: u64 = ["held", "retry", "delivered", "rejected"].map(attempts).iter().sum();
     assert_eq!(all, sink.attempts());

@@ -31,7 +31,7 @@ impl Folder {
 }
 
 /// The lines of a file; none if there is no file. The last one must be whole.
-pub(crate) fn file_lines(path: &Path) -> Vec<String> {
+fn file_lines(path: &Path) -> Vec<String> {
     lines_of(&fs::read(path).unwrap_or_default())
 }
 

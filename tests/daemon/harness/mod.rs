@@ -12,7 +12,7 @@ mod metrics;
 mod process;
 mod tcp_sink;
 
-pub(crate) use config::{Config, Folder, file_lines, lines_of};
+pub(crate) use config::{Config, Folder, lines_of};
 pub(crate) use events::{event, events, ids, marked};
 pub(crate) use http_client::{Answer, get, post, request};
 pub(crate) use http_sink::{HttpSink, Reply};
