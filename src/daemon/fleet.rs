@@ -94,41 +94,37 @@ impl Fleet {
         config: &Config,
         exposition: &Exposition,
     ) -> Result<Vec<Slot>, Vec<String>> {
-        let mut slots = Vec::with_capacity(config.destinations.len());
-        let mut errors = Vec::new();
-        for destination in &config.destinations {
-            match self.prepare_one(destination, exposition).await {
-                Ok(slot) => slots.push(slot),
-                Err(error) => {
-                    errors.push(format!("destinations.{}: {error}", destination.route.name));
-                }
-            }
+        // Whatever is wrong without opening anything is found first: a file of one destination must
+        // not appear because of a mistake in another.
+        let identities: Vec<_> =
+            config.destinations.iter().map(|d| named(d, Identity::of(d))).collect();
+        let identities = all(identities)?;
+        let mut slots = Vec::with_capacity(identities.len());
+        for (destination, (identity, spec)) in config.destinations.iter().zip(identities) {
+            let slot = self.prepare_one(identity, spec, exposition).await;
+            slots.push(named(destination, slot));
         }
-        if errors.is_empty() { Ok(slots) } else { Err(errors) }
+        all(slots)
     }
 
     async fn prepare_one(
         &mut self,
-        destination: &Destination,
+        identity: Identity,
+        spec: SinkSpec,
         exposition: &Exposition,
     ) -> Result<Slot, String> {
-        let (spec, resolved) = resolve(&destination.delivery.output)?;
-        let identity = Identity {
-            name: destination.route.name.clone(),
-            delivery: destination.delivery.clone(),
-            resolved,
-        };
         if let Some(member) = self.members.iter().find(|member| member.identity == identity) {
             return Ok(Slot::Kept(Arc::clone(member.running.outlet())));
         }
         let mut sink = Sink::new(spec).map_err(|error| error.to_string())?;
         sink.verify().await.map_err(|error| error.to_string())?;
         self.next_id += 1;
+        let Delivery { buffer, when_full, .. } = identity.delivery;
         let outlet = Outlet::new(
             OutletId(self.next_id),
             identity.name.clone(),
-            destination.delivery.buffer,
-            destination.delivery.when_full == WhenFull::DropNewest,
+            buffer,
+            when_full == WhenFull::DropNewest,
             exposition.add_destination(&identity.name),
         );
         Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
@@ -216,6 +212,31 @@ impl Fleet {
         }
         left
     }
+}
+
+impl Identity {
+    fn of(destination: &Destination) -> Result<(Self, SinkSpec), String> {
+        let (spec, resolved) = resolve(&destination.delivery.output)?;
+        let name = destination.route.name.clone();
+        Ok((Self { name, delivery: destination.delivery.clone(), resolved }, spec))
+    }
+}
+
+/// Says whose error it is.
+fn named<T>(destination: &Destination, result: Result<T, String>) -> Result<T, String> {
+    result.map_err(|error| format!("destinations.{}: {error}", destination.route.name))
+}
+
+/// Every value, or every error.
+fn all<T>(results: Vec<Result<T, String>>) -> Result<Vec<T>, Vec<String>> {
+    let (mut values, mut errors) = (Vec::with_capacity(results.len()), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(values) } else { Err(errors) }
 }
 
 /// Completes an output from the environment and from secret files.

@@ -240,7 +240,7 @@ impl Exposition {
              # TYPE {name} histogram"
         );
         for (destination, series) in &self.lock().destinations {
-            // The names of destinations are checked by the config: nothing in them needs escaping.
+            let destination = escaped(destination);
             let mut count = 0;
             for (bound, below) in series.counters.end_to_end.cumulative() {
                 let le = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
@@ -287,6 +287,11 @@ impl DestinationSeries {
             series.absolute(counters.dropped(*reason));
         }
     }
+}
+
+/// A label's value as the text format wants it. Names hold no control characters, says the config.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 fn describe() {
