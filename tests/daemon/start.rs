@@ -53,7 +53,7 @@ fn an_unwritable_path() {
     let config = Config::new("allow")
         .sources(source_on(address))
         .destination("stuck", format!("type = \"file\"\npath = {path:?}"));
-    refused(&folder, &config, &["destinations.stuck", "occupied", "Not a directory"]);
+    refused(&folder, &config, &["destinations.stuck", "occupied", "cannot create the folder"]);
     assert!(TcpStream::connect(address).is_err());
 }
 
