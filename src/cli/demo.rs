@@ -112,7 +112,10 @@ async fn show(daemon: &Daemon, once: bool) -> Result<(), Failure> {
     writeln!(out, "\nfiles    {DIR}/ (and {DIR}/quickstart.toml, the config)")?;
     writeln!(out, "metrics  http://{admin}/metrics")?;
     if !once {
-        writeln!(out, "\nserving until Ctrl-C; try\n  echo '{{\"type\":\"track\",\"event\":\"hi\",\"context\":{{\"consent\":{{\"categoryPreferences\":{{\"Analytics\":true}}}}}}}}' | curl -s --data-binary @- http://{http}/")?;
+        writeln!(
+            out,
+            "\nserving until Ctrl-C; try\n  echo '{{\"type\":\"track\",\"event\":\"hi\",\"context\":{{\"consent\":{{\"categoryPreferences\":{{\"Analytics\":true}}}}}}}}' | curl -s --data-binary @- http://{http}/"
+        )?;
     }
     out.flush()?;
     Ok(())

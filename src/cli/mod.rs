@@ -3,9 +3,14 @@
 //! Owns arguments, what is printed, and exit codes: 0 done, 1 failed, 2 wrong usage or config.
 //! Output meant for programs goes to standard output, all else to standard error.
 
+mod check;
+mod demo;
+mod explain;
 mod logging;
+mod reference;
 mod reload;
 mod run;
+mod test;
 
 use std::process::ExitCode;
 
@@ -26,8 +31,19 @@ struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     Run(run::RunArgs),
+    /// Check a config: every mistake at once, with its place and what to write instead
+    Check(check::Args),
+    /// Explain what becomes of events: NDJSON in, one JSON object per event out
+    Explain(explain::Args),
+    /// Run the `[[tests]]` of a config
+    Test(test::Args),
     /// Make a running daemon read its config again
     Reload(reload::ReloadArgs),
+    /// Start a daemon with sample destinations, stream sample events into it, show what happened
+    Demo(demo::DemoArgs),
+    /// Print the config reference, generated from the config types
+    #[command(hide = true)]
+    Reference(reference::Args),
 }
 
 /// Reads the arguments and runs the command.
@@ -35,6 +51,11 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Reference(args) => reference::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Demo(args) => demo::run(&args),
     }
 }

@@ -27,11 +27,10 @@ use std::path::{Path, PathBuf};
 
 pub use finding::{ConfigErrors, Finding};
 pub use model::*;
-pub use schema::schema;
+pub use schema::{choices, schema};
 pub use text::{ResolveError, Resolved, Secret, Text};
 
 use finding::Report;
-use serde::Deserialize;
 
 /// A config without mistakes.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +71,7 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 impl LoadError {
-    /// Every mistake, a sentence each.
+    /// The reasons, each a line.
     #[must_use]
     pub fn messages(&self) -> Vec<String> {
         match self {
@@ -84,27 +83,12 @@ impl LoadError {
     }
 }
 
-/// The admin address of a config that may have mistakes elsewhere: a daemon that runs must be found
-/// although its new config is wrong.
-///
-/// # Errors
-/// [`LoadError::Unreadable`].
-pub fn admin_address(path: &Path) -> Result<SocketAddr, LoadError> {
-    let bytes =
-        std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
-    let table = toml::from_slice::<toml::Table>(&bytes).ok();
-    let listen = table.as_ref().and_then(|table| table.get("admin")?.get("listen")?.as_str());
-    Ok(listen.and_then(|listen| listen.parse().ok()).unwrap_or(Admin::DEFAULT))
-}
-
 /// Reads and checks a config file.
 ///
 /// # Errors
 /// [`LoadError`] where the file can't be read or has any mistake.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let bytes =
-        std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
-    parse(&path.display().to_string(), &bytes).map_err(LoadError::Invalid)
+    parse(&path.display().to_string(), &read_file(path)?).map_err(LoadError::Invalid)
 }
 
 /// Checks the content of a config file; `file` is its name in errors.
@@ -131,7 +115,7 @@ fn read(content: &[u8], text: &str, report: &mut Report<'_>) -> Option<Config> {
     }
     let mut document = syntax::document(text, report)?;
     structure::check(&mut document, schema(), report);
-    match raw::File::deserialize(toml::de::Deserializer::from(document)) {
+    match raw::File::read(document) {
         Ok(file) => validate::validate(&file, report),
         Err(error) => {
             // The schema let something through that the types refuse: still an error with a place.
@@ -139,4 +123,31 @@ fn read(content: &[u8], text: &str, report: &mut Report<'_>) -> Option<Config> {
             None
         }
     }
+}
+
+/// The admin address alone, from a config that may have mistakes elsewhere: a daemon that runs with
+/// an older version of the file can be asked, and says what is wrong with the new one.
+///
+/// # Errors
+/// [`LoadError`] where the file can't be read, or the address is not there to be found.
+pub fn admin_address(path: &Path) -> Result<SocketAddr, LoadError> {
+    let content = read_file(path)?;
+    let text = String::from_utf8_lossy(&content);
+    let mut report = Report::new(&text);
+    let mut document = syntax::recovered(&text);
+    let others = std::mem::take(document.get_mut());
+    document
+        .get_mut()
+        .extend(others.into_iter().filter(|(section, _)| section.get_ref() == "admin"));
+    structure::check(&mut document, schema(), &mut report);
+    let found =
+        raw::File::read(document).ok().and_then(|file| validate::admin_address(&file, &mut report));
+    let (errors, warnings) = report.finish();
+    found.ok_or_else(|| {
+        LoadError::Invalid(ConfigErrors { file: path.display().to_string(), errors, warnings })
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))
 }

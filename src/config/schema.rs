@@ -11,6 +11,7 @@ use super::raw;
 static SCHEMA: LazyLock<Value> = LazyLock::new(generate);
 
 /// The schema, without references: every type stands where it is used.
+#[must_use]
 pub fn schema() -> &'static Value {
     &SCHEMA
 }
@@ -59,7 +60,8 @@ impl Transform for WithoutNull {
 }
 
 /// The values of a schema that lists them, each with its description.
-pub(super) fn choices(schema: &Value) -> Vec<(&str, Option<&str>)> {
+#[must_use]
+pub fn choices(schema: &Value) -> Vec<(&str, Option<&str>)> {
     let listed = schema["enum"].as_array().into_iter().flatten();
     let described = schema["oneOf"].as_array().into_iter().flatten();
     let listed = listed.filter_map(|value| Some((value.as_str()?, None)));

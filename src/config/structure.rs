@@ -191,7 +191,7 @@ impl Walk<'_, '_> {
             let parent = path.strip_suffix(name).unwrap_or_default();
             self.report.spoil(&format!("{parent}{guess}"));
         }
-        let help = suggest::help(name, known().collect::<Vec<_>>(), "");
+        let help = suggest::help(name, known().collect::<Vec<_>>());
         self.report.error(span, path, format!("unknown {what} `{}`", shown(name)), help);
     }
 

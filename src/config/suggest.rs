@@ -21,14 +21,13 @@ pub(crate) fn closest<'a>(
 pub(crate) fn help<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
-    otherwise: &str,
 ) -> String {
     if let Some(candidate) = closest(name, candidates.clone()) {
         return format!("did you mean `{candidate}`?");
     }
     match list(candidates) {
-        Some(names) => format!("write one of {names}{otherwise}"),
-        None => format!("there is none{otherwise}"),
+        Some(names) => format!("write one of {names}"),
+        None => "there is none".to_owned(),
     }
 }
 

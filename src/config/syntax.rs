@@ -22,7 +22,13 @@ pub(super) fn document<'t>(text: &'t str, report: &mut Report<'_>) -> Option<Spa
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
         let local = LOCAL.iter().any(|message| error.message().starts_with(message));
-        report.error(&span, "", format!("TOML: {}", error.message()), help(error.message()));
+        let help = help(error.message());
+        // Where there is advice, what the parser would have read next is none.
+        let message = match error.message().split_once(", expected ") {
+            Some((message, _)) if !help.is_empty() => message,
+            _ => error.message(),
+        };
+        report.error(&span, "", format!("TOML: {message}"), help);
         report.one_error_a_line();
         if !local {
             readable = false;
@@ -30,6 +36,11 @@ pub(super) fn document<'t>(text: &'t str, report: &mut Report<'_>) -> Option<Spa
         }
     }
     readable.then_some(document)
+}
+
+/// What can be made of `text`, whatever is wrong with it.
+pub(super) fn recovered(text: &str) -> Spanned<DeTable<'_>> {
+    DeTable::parse_recoverable(text).0
 }
 
 fn help(message: &str) -> &'static str {

@@ -233,6 +233,12 @@ impl Resolved {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The secret itself, out of its cover.
+    #[must_use]
+    pub fn into_inner(self) -> String {
+        self.0
+    }
 }
 
 impl fmt::Debug for Secret {

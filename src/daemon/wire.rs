@@ -88,7 +88,7 @@ pub fn run(file: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         // Before anything else: a signal during the start must not end the process half way.
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,
@@ -106,7 +106,10 @@ pub fn run(file: &Path) -> ExitCode {
                 ExitCode::from(2)
             }
         }
-    })
+    });
+    // A write to a pipe that nobody reads can't be ended; the end of the process ends it.
+    runtime.shutdown_background();
+    code
 }
 
 impl Daemon {

@@ -240,7 +240,7 @@ impl Exposition {
              # TYPE {name} histogram"
         );
         for (destination, series) in &self.lock().destinations {
-            let destination = escaped(destination);
+            let destination = escape_label(destination);
             let mut count = 0;
             for (bound, below) in series.counters.end_to_end.cumulative() {
                 let le = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
@@ -289,9 +289,9 @@ impl DestinationSeries {
     }
 }
 
-/// A label's value as the text format wants it. Names hold no control characters, says the config.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"")
+/// As the text format wants label values: names from the config may hold anything printable.
+fn escape_label(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
 fn describe() {

@@ -1,16 +1,19 @@
-//! One line of JSON to an [`Event`]: simd-json finds the structure, [`walk`](super::walk) checks it.
+//! One line of JSON to an [`Event`]: simd-json finds the structure, `grammar` checks it, `fields`
+//! reads it.
 
 use simd_json::{Buffers, ErrorType, Tape, fill_tape_padded};
 
 use super::diagnose::diagnose;
 use super::event::{Event, Found};
-use super::walk::{Keys, Walk};
+use super::fields::{Fields, Keys};
+use super::grammar::{self, Notes};
 use super::{Locations, PADDING, RejectReason, Rejection, escape};
 
 /// A parser with its buffers, reused from line to line: it allocates only to grow.
 pub struct Parser {
     buffers: Buffers,
     tape: Option<Tape<'static>>,
+    notes: Notes,
     found: Found,
     keys: Keys,
 }
@@ -37,6 +40,7 @@ impl Parser {
             // for structure, quotes and valid UTF-8, is what is used here.
             buffers: Buffers::with_max_depth(4096, 0),
             tape: Some(Tape::null()),
+            notes: Notes::default(),
             found: Found::default(),
             keys: Keys::default(),
         }
@@ -62,11 +66,20 @@ impl Parser {
         let escapes = memchr::memchr(b'\\', line).is_some();
         let tokens = self.buffers.structural_indexes();
         let valid = structural
-            && (!escapes || escape::all_valid(line))
-            && Walk::new(line, tokens, escapes, locations, &mut self.found, &mut self.keys)
-                .event()
-                .is_some();
-        if !valid {
+            && grammar::is_one_object(line, tokens, &mut self.notes)
+            && (!escapes || escape::all_valid(line));
+        let read = valid
+            .then(|| Fields {
+                line,
+                tokens,
+                keys: self.notes.keys(),
+                escapes,
+                locations,
+                found: &mut self.found,
+                sets: &mut self.keys,
+            })
+            .and_then(Fields::read);
+        if read.is_none() {
             return Err(diagnose(line));
         }
         if self.found.duplicate {

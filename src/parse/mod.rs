@@ -11,12 +11,13 @@
 mod diagnose;
 mod escape;
 mod event;
+mod fields;
+mod grammar;
 mod json;
 mod keys;
 mod lines;
 mod location;
 mod reject;
-mod walk;
 
 pub use event::{Context, Event, Member, Node, Value};
 pub use json::Parser;

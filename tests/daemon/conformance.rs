@@ -1,12 +1,12 @@
-//! The cases of `tests/conformance` through the real daemon: over TCP and over HTTP, by what the
-//! destinations received and by what was counted.
+//! The cases of `tests/conformance`: through `explain`, and through the real daemon over TCP and over
+//! HTTP, by what the destinations received and by what was counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::harness::{Config, Daemon, Folder, post};
+use crate::harness::{Config, Daemon, Folder, consentd, post, run_to_end};
 
 const MATRIX: &str = include_str!("../conformance/consent_matrix.jsonl");
 
@@ -111,6 +111,28 @@ fn through_the_daemon(send: impl Fn(&Daemon, &str)) {
             let arrived = lines.iter().filter(|line| **line == event).count();
             assert_eq!(arrived as u64, delivered, "{place}: {lines:#?}");
         }
+    }
+}
+
+/// What `consentd explain` prints for the case alone.
+#[test]
+fn through_explain() {
+    let folder = Folder::new();
+    for case in cases() {
+        let config = folder.write("consentd.toml", case.config(&folder));
+        let event = folder.write("event.ndjson", format!("{}\n", case.event));
+        let ended = run_to_end(consentd().args(["explain", "--config"]).arg(config).arg(event));
+        assert_eq!(ended.code, Some(0), "{}: {}", case.name, ended.stderr);
+        let explained: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(explained["accepted"], true, "{}", case.name);
+        let found = |list: Vec<String>| list.into_iter().collect::<BTreeSet<_>>();
+        let expected = found(case.deliver.clone());
+        assert_eq!(found(strings(&explained["deliver"])), expected, "{}", case.name);
+        assert_eq!(explained["drop"], serde_json::json!(case.drop), "{}", case.name);
+        // In the order of the config.
+        let delivered: Vec<String> = case.destinations();
+        let delivered = delivered.into_iter().filter(|name| expected.contains(name));
+        assert_eq!(strings(&explained["deliver"]), delivered.collect::<Vec<_>>(), "{}", case.name);
     }
 }
 

@@ -8,7 +8,7 @@ use super::{At, Interval, Named, SecretValue, Size};
 
 /// `[destinations.NAME]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Destination {
     /// How events go out.
     #[serde(rename = "type")]
@@ -48,9 +48,9 @@ pub(in crate::config) struct Destination {
     pub(in crate::config) retry: Option<At<Retry>>,
 
     /// Where to `POST`; `http://` or `https://`.
-    #[schemars(extend("x-types" = ["http"], "x-required" = true))]
+    #[schemars(extend("x-kind" = "text", "x-types" = ["http"], "x-required" = true))]
     pub(in crate::config) url: Option<At<String>>,
-    /// More header fields, each a string or `{ file = "..." }`.
+    /// More header fields, by name; the values are secrets.
     #[schemars(extend("x-types" = ["http"]))]
     pub(in crate::config) headers: Option<At<Named<At<SecretValue>>>>,
     /// Form of the body.
@@ -70,11 +70,11 @@ pub(in crate::config) struct Destination {
     #[schemars(extend("x-types" = ["http", "tcp"]))]
     pub(in crate::config) timeout: Option<At<Interval>>,
     /// `host:port`
-    #[schemars(extend("x-types" = ["tcp"], "x-required" = true))]
+    #[schemars(extend("x-kind" = "text", "x-types" = ["tcp"], "x-required" = true))]
     pub(in crate::config) address: Option<At<String>>,
     /// The file that is appended to. `strftime` conversions such as `%Y%m%d-%H` are replaced with
     /// the time in UTC; folders are created.
-    #[schemars(extend("x-types" = ["file"], "x-required" = true))]
+    #[schemars(extend("x-kind" = "text", "x-types" = ["file"], "x-required" = true))]
     pub(in crate::config) path: Option<At<String>>,
     /// When a new file is begun although `path` is the same.
     #[schemars(extend("x-types" = ["file"]))]
@@ -143,7 +143,7 @@ pub(in crate::config) enum Compression {
 
 /// `batch`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Batch {
     /// Events are added while the sum stays at or below this; one event may be longer. Not more than
     /// `buffer`, to which the default gives way.
@@ -159,7 +159,7 @@ pub(in crate::config) struct Batch {
 
 /// `retry`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Retry {
     /// Upper bound of the first wait; it doubles with every failure.
     #[schemars(extend("default" = time(defaults::RETRY_INITIAL)))]
@@ -174,7 +174,7 @@ pub(in crate::config) struct Retry {
 
 /// `rotate`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Rotate {
     /// A file is not appended to once it has this many bytes.
     pub(in crate::config) max_bytes: Option<At<Size>>,

@@ -4,8 +4,9 @@
 //! Everything is optional, because what is wrong is taken out of the document before it gets here
 //! (see [`super::structure`]); what must be there is checked by [`super::validate`].
 //!
-//! Extensions of the schema: `x-kind` names a form of value (`size`, `duration`, `event`), `x-types`
-//! the types of source or destination that a key belongs to.
+//! Extensions of the schema: `x-kind` names a form of value (`size`, `duration`, `text`, `secret`,
+//! `event`), `x-types` the types of source or destination that a key belongs to, and `x-required` says
+//! that those types need it.
 
 pub(super) mod defaults;
 mod destination;
@@ -14,17 +15,20 @@ mod source;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeTable;
 
 pub(super) use destination::{Batch, Destination, DestinationType, Retry, Rotate};
 pub(super) use destination::{Compression, Format, Match, WhenFull};
 pub(super) use scalar::{At, Event, Interval, Named, SecretValue, Size};
 pub(super) use source::{Source, SourceType};
 
+use super::model;
 use defaults::size;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[schemars(title = "consentd config")]
 pub(super) struct File {
     /// The process as a whole.
@@ -45,9 +49,16 @@ pub(super) struct File {
     pub(super) tests: Option<At<Vec<At<Test>>>>,
 }
 
+impl File {
+    /// The document, which was checked against the schema of this type.
+    pub(super) fn read(document: Spanned<DeTable<'_>>) -> Result<Self, toml::de::Error> {
+        Self::deserialize(toml::de::Deserializer::from(document))
+    }
+}
+
 /// `[daemon]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Daemon {
     /// Folder for the daemon's state. When given, a running daemon locks it, so that a second one
     /// with the same config does not start.
@@ -73,16 +84,16 @@ pub(super) struct Daemon {
 
 /// `[admin]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     /// IP address and port. Whoever reaches it can read metrics and ask for a reload.
-    #[schemars(extend("default" = defaults::ADMIN_LISTEN))]
+    #[schemars(extend("default" = model::Admin::DEFAULT))]
     pub(super) listen: Option<At<String>>,
 }
 
 /// `[consent]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Consent {
     /// What happens to an event that has no consent object. There is no default: whether silence
     /// means yes depends on the law that applies to you.
@@ -119,7 +130,7 @@ pub(super) enum Unmapped {
 
 /// `[[categories]]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Category {
     /// The ID that events use: 1 to 34 characters, not starting with a digit; case sensitive.
     #[schemars(required)]
@@ -134,7 +145,7 @@ pub(super) struct Category {
 
 /// `[[tests]]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Test {
     /// What the report calls it.
     #[schemars(required)]
@@ -148,7 +159,8 @@ pub(super) struct Test {
     pub(super) source: Option<At<String>>,
     /// All destinations that must receive the event, and no other may.
     pub(super) deliver: Option<At<Vec<At<String>>>>,
-    /// Destinations that must not receive it, and the reason each must give.
+    /// Destinations that must not receive it, and the reason of each: `disabled`, `source`, `consent`,
+    /// `integrations` or `filtered`.
     pub(super) drop: Option<At<Named<At<DropReason>>>>,
     /// The event must be rejected for this reason; instead of `deliver` and `drop`.
     pub(super) rejected: Option<At<RejectReason>>,

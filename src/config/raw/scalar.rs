@@ -117,7 +117,7 @@ impl JsonSchema for Interval {
 #[serde(untagged)]
 pub(in crate::config) enum SecretValue {
     Inline(String),
-    File { file: String },
+    File { file: Option<String> },
 }
 
 impl fmt::Debug for SecretValue {

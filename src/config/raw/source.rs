@@ -8,7 +8,7 @@ use super::{At, Interval, Missing, Size};
 
 /// `[sources.NAME]`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(in crate::config) struct Source {
     /// How events come in.
     #[serde(rename = "type")]

@@ -193,8 +193,14 @@ impl Check<'_, '_> {
                 self.report.error(&name.span, &key, message, "take one out");
             }
             let secret = match &value.value {
-                SecretValue::File { file } => {
+                SecretValue::File { file: Some(file) } => {
                     Ok(Secret::File { key: key.clone(), path: PathBuf::from(file) })
+                }
+                SecretValue::File { file: None } => {
+                    let file = format!("{key}.file");
+                    let help = "write { file = \"...\" } or a string";
+                    self.missing(&value.span, &file, "a secret without a value", help);
+                    continue;
                 }
                 SecretValue::Inline(inline) => {
                     Text::new(key.clone(), inline, Form::HeaderValue).map(Secret::Inline)

@@ -53,13 +53,11 @@ impl Check<'_, '_> {
         if sum <= daemon.memory_max as u64 {
             return;
         }
-        let largest = entries
-            .iter()
-            .zip(destinations)
-            .filter_map(|((name, raw), built)| Some((name, raw.buffer.as_ref()?, built)))
-            .max_by_key(|(_, _, built)| built.delivery.buffer);
+        let given = entries.iter().filter_map(|(name, raw)| Some((name, raw.buffer.as_ref()?)));
+        let built = |name: &String| destinations.iter().find(|d| d.route.name == *name);
+        let largest = given.max_by_key(|(name, _)| built(name).map(|d| d.delivery.buffer));
         let (span, key) = match largest {
-            Some((name, buffer, _)) => {
+            Some((name, buffer)) => {
                 (buffer.span.clone(), format!("{}.buffer", join("destinations", name)))
             }
             None => (0..0, "daemon.memory_max".to_owned()),

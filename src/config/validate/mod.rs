@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Checks `file`; the config only if nothing at all is wrong.
 pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Config> {
-    let mut check = Check { report, names: Names::default(), listening: Vec::new() };
+    let mut check = Check::new(report);
     let daemon = check.daemon(file.daemon.as_ref());
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
@@ -40,6 +40,13 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
     }
     check.unused_categories(file.categories.as_ref(), &destinations);
     Some(Config { daemon, admin, consent, categories, sources, destinations, tests })
+}
+
+/// The admin address of a file with nothing but that.
+pub(super) fn admin_address(file: &raw::File, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let mut check = Check::new(report);
+    let admin = check.admin(file.admin.as_ref());
+    (!check.report.has_errors()).then_some(admin.listen)
 }
 
 struct Check<'r, 'a> {
@@ -61,7 +68,11 @@ struct Names {
     destinations: Vec<String>,
 }
 
-impl Check<'_, '_> {
+impl<'r, 'a> Check<'r, 'a> {
+    fn new(report: &'r mut Report<'a>) -> Self {
+        Self { report, names: Names::default(), listening: Vec::new() }
+    }
+
     fn daemon(&mut self, raw: Option<&At<raw::Daemon>>) -> Daemon {
         let empty = raw::Daemon::default();
         let raw = raw.map_or(&empty, |raw| &raw.value);
@@ -139,7 +150,7 @@ impl Check<'_, '_> {
                     &span,
                     "admin.listen",
                     "whoever reaches this address can read the metrics and ask for a reload",
-                    format!("write listen = \"{}\" to keep it local", defaults::ADMIN_LISTEN),
+                    format!("write listen = \"{}\" to keep it local", Admin::DEFAULT),
                 );
             }
         }

@@ -40,6 +40,8 @@ impl Check<'_, '_> {
                 }
                 address
             }
+            // A source of another type may well have no address.
+            None if self.report.is_spoilt(&key("type")) => None,
             None => {
                 self.missing(
                     &name.span,

@@ -16,6 +16,12 @@ fn sink(address: String) -> TcpSink {
     TcpSink::new(address, Duration::from_secs(5)).unwrap()
 }
 
+/// The next connection; a sink that never makes one fails the test instead of stopping it.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let accepted = tokio::time::timeout(Duration::from_secs(10), listener.accept()).await;
+    accepted.expect("no new connection").unwrap().0
+}
+
 async fn read_lines(peer: &mut TcpStream, lines: usize) -> String {
     let mut read = Vec::new();
     while read.iter().filter(|byte| **byte == b'\n').count() < lines {
@@ -31,7 +37,7 @@ async fn batches_follow_each_other_on_one_connection_that_is_closed_cleanly() {
     for _ in 0..3 {
         assert_eq!(sink.send(&batch(&numbered(2000))).await, Outcome::Delivered);
     }
-    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut peer = accept(&listener).await;
     // What the peer says does not matter, and does not turn the goodbye into a reset.
     peer.write_all(b"hello\n").await.unwrap();
     let close = tokio::spawn(sink.close(None));
@@ -47,12 +53,12 @@ async fn a_connection_that_the_peer_closed_is_noticed_before_anything_is_written
     let (listener, address) = listen().await;
     let mut sink = sink(address);
     assert_eq!(sink.send(&batch(&numbered(1))).await, Outcome::Delivered);
-    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut peer = accept(&listener).await;
     assert_eq!(read_lines(&mut peer, 1).await, joined(&numbered(1)));
     drop(peer);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(sink.send(&batch(&numbered(2))).await, Outcome::Delivered);
-    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut peer = accept(&listener).await;
     assert_eq!(read_lines(&mut peer, 2).await, joined(&numbered(2)));
 }
 
@@ -66,11 +72,11 @@ async fn after_a_broken_connection_the_whole_batch_goes_out_again() {
     let lines: Vec<String> =
         (0..12_000).map(|n| format!("{{\"n\":{n},\"x\":\"{}\"}}", "x".repeat(1000))).collect();
     rig.offer(&lines);
-    let (mut first, _) = listener.accept().await.unwrap();
+    let mut first = accept(&listener).await;
     let mut some = vec![0; 100_000];
     first.read_exact(&mut some).await.unwrap();
     drop(first);
-    let (mut second, _) = listener.accept().await.unwrap();
+    let mut second = accept(&listener).await;
     assert_eq!(read_lines(&mut second, 12_000).await, joined(&lines));
     drop(second);
     let (left, counters) = rig.finish(Duration::from_secs(5)).await;
@@ -87,7 +93,7 @@ async fn a_destination_that_is_not_there_yet_gets_everything_later() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(rig.outlet.counters().pending.load(Relaxed), 25);
     let listener = TcpListener::bind(address).await.unwrap();
-    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut peer = accept(&listener).await;
     assert_eq!(read_lines(&mut peer, 25).await, joined(&numbered(25)));
 }
 

@@ -73,11 +73,10 @@ async fn octet_counted_messages() {
 #[tokio::test]
 async fn an_idle_connection_holds_nothing_and_the_next_goes_to_another_shard() {
     let daemon = Started::new(10, MIB, MIB);
-    let mut first = daemon.connect().await;
-    let mut second = daemon.connect().await;
-    for peer in [&mut first, &mut second, &mut first] {
+    let mut peers = [daemon.connect().await, daemon.connect().await];
+    for peer in [0, 1, 0] {
         let lines = daemon.judges.lines().len();
-        peer.write_all(b"{}\n").await.unwrap();
+        peers[peer].write_all(b"{}\n").await.unwrap();
         daemon.lines(lines + 1).await;
     }
     assert_eq!(daemon.judges.shards_seen(), [0, 1, 0]);
@@ -98,6 +97,18 @@ async fn an_endless_line_is_counted_once_and_the_next_ones_are_read() {
     assert_eq!(counters.received.load(Relaxed), 1);
     assert_eq!(counters.bytes.load(Relaxed), 2_000_000);
     assert_eq!(counters.rejected(RejectReason::TooLarge), 1);
+}
+
+#[tokio::test]
+async fn a_short_read_takes_little_room() {
+    let daemon = Started::new(10, MIB, MIB);
+    daemon.judges.stalled.store(true, Relaxed);
+    let mut peer = daemon.connect().await;
+    peer.write_all(b"{}\n").await.unwrap();
+    let little = || (1..=2 * 4096).contains(&daemon.context.budget.taken_bytes());
+    eventually("little room is taken", little).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(little());
 }
 
 #[tokio::test]

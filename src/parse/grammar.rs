@@ -1,0 +1,305 @@
+//! The grammar of RFC 8259 over the structural characters of a line.
+//!
+//! simd-json's first stage has found every structural character outside strings, the opening quote
+//! of every string, and the first character of every other run of non-white space; it has checked
+//! that the bytes are UTF-8, that strings end, and that they hold no control characters. What is
+//! left is checked here, in three passes that each do one thing: what each token is, in which order
+//! they stand, and whether literals and numbers are right. The shape of an event can't be foreseen,
+//! and a wrong guess of the processor costs more than all else that is done for a token; so the first
+//! pass has no branch that depends on the text, and the second takes a member `"key":value,` at once.
+
+use super::MAX_DEPTH;
+
+/// Keys are noted down to this depth; nothing deeper is read.
+const NOTED_DEPTH: u32 = 4;
+
+/// A key by its place among the tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeyToken {
+    /// Position of the opening quote among the tokens; the colon is the next one, the value the one
+    /// after.
+    pub(super) token: u32,
+    /// Position of the next key of the same object, or behind the object, among the noted keys: those
+    /// between are inside the value.
+    pub(super) next: u32,
+}
+
+/// What the passes over the tokens note; reused from line to line.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// What each token is, and [`BEHIND`] more that are nothing.
+    kinds: Vec<u8>,
+    /// Which tokens are literals or numbers; the first [`Notes::scalars_len`] count.
+    scalars: Vec<u32>,
+    scalars_len: usize,
+    keys: Vec<KeyToken>,
+}
+
+impl Notes {
+    /// The keys down to [`NOTED_DEPTH`], in the order of the text.
+    #[inline]
+    pub(super) fn keys(&self) -> &[KeyToken] {
+        &self.keys
+    }
+}
+
+// What a token is. The two that are a whole value differ in the lowest bit only.
+const STRING: u8 = 0;
+const SCALAR: u8 = 1;
+const OPEN_OBJECT: u8 = 2;
+const OPEN_ARRAY: u8 = 3;
+const CLOSE_OBJECT: u8 = 4;
+const CLOSE_ARRAY: u8 = 5;
+const COMMA: u8 = 6;
+const COLON: u8 = 7;
+const OTHER: u8 = 8;
+
+/// Room behind the last kind, so that a member can be looked at as four bytes anywhere.
+const BEHIND: usize = 4;
+
+static KINDS: [u8; 256] = kinds();
+
+const fn kinds() -> [u8; 256] {
+    let mut kinds = [OTHER; 256];
+    kinds[b'"' as usize] = STRING;
+    kinds[b'{' as usize] = OPEN_OBJECT;
+    kinds[b'[' as usize] = OPEN_ARRAY;
+    kinds[b'}' as usize] = CLOSE_OBJECT;
+    kinds[b']' as usize] = CLOSE_ARRAY;
+    kinds[b',' as usize] = COMMA;
+    kinds[b':' as usize] = COLON;
+    let scalars = b"-0123456789tfn";
+    let mut at = 0;
+    while at < scalars.len() {
+        kinds[scalars[at] as usize] = SCALAR;
+        at += 1;
+    }
+    kinds
+}
+
+/// Whether `tokens`, the offsets of the structural characters of `line`, are one valid object of a
+/// depth within the limit. Notes the keys that may be read.
+#[inline]
+pub(super) fn is_one_object(line: &[u8], tokens: &[u32], notes: &mut Notes) -> bool {
+    classify(line, tokens, notes);
+    let kinds = &notes.kinds[..tokens.len() + BEHIND];
+    Order {
+        kinds,
+        at: 0,
+        open: 0,
+        depth: 0,
+        keys: &mut notes.keys,
+        owners: [0; NOTED_DEPTH as usize + 1],
+    }
+    .check()
+    .is_some()
+        && notes.scalars[..notes.scalars_len]
+            .iter()
+            .all(|&token| is_scalar(line, tokens, token as usize))
+}
+
+fn classify(line: &[u8], tokens: &[u32], notes: &mut Notes) {
+    let count = tokens.len();
+    if notes.kinds.len() < count + BEHIND {
+        notes.kinds.resize(count * 2 + BEHIND, OTHER);
+        notes.scalars.resize(count * 2 + 1, 0);
+    }
+    let (kinds, scalars) = (&mut notes.kinds[..count + BEHIND], &mut notes.scalars[..=count]);
+    let mut scalars_len = 0;
+    for (token, &position) in tokens.iter().enumerate() {
+        let kind = KINDS[usize::from(line[position as usize])];
+        kinds[token] = kind;
+        // Written whether it counts or not: only the next place depends on the text.
+        scalars[scalars_len] = token as u32;
+        scalars_len += usize::from(kind == SCALAR);
+    }
+    kinds[count..].fill(OTHER);
+    notes.scalars_len = scalars_len;
+}
+
+/// The walk over the kinds of the tokens, checking their order.
+struct Order<'a> {
+    kinds: &'a [u8],
+    at: usize,
+    /// One bit per open bracket, the innermost lowest: 1 for an object.
+    open: u64,
+    depth: u32,
+    keys: &'a mut Vec<KeyToken>,
+    /// Per depth the last key that was noted: the one whose value is being read, if its object is
+    /// still open.
+    owners: [u32; NOTED_DEPTH as usize + 1],
+}
+
+/// What must come next.
+enum Next {
+    Member,
+    Value,
+    Done,
+}
+
+impl Order<'_> {
+    fn check(mut self) -> Option<()> {
+        self.keys.clear();
+        if self.kinds[0] != OPEN_OBJECT {
+            return None;
+        }
+        let mut next = Next::Value;
+        loop {
+            next = match next {
+                Next::Member => {
+                    self.members()?;
+                    self.value()?
+                }
+                Next::Value => self.value()?,
+                // The last bracket must be the last token.
+                Next::Done => return (self.at + BEHIND == self.kinds.len()).then_some(()),
+            }
+        }
+    }
+
+    /// The members of an object from a key on, until one whose value is not a string or scalar, or
+    /// behind which the object ends: its key and colon are taken, too.
+    #[inline]
+    fn members(&mut self) -> Option<()> {
+        const MEMBER: u32 = u32::from_le_bytes([STRING, COLON, STRING, COMMA]);
+        const ANY_LEAF: u32 = !u32::from_le_bytes([0, 0, STRING ^ SCALAR, 0]);
+        const KEY: u32 = u32::from_le_bytes([STRING, COLON, 0, 0]);
+        let noted = self.depth <= NOTED_DEPTH;
+        loop {
+            let four = self.kinds.get(self.at..self.at + 4)?.first_chunk::<4>()?;
+            let four = u32::from_le_bytes(*four);
+            let number = self.keys.len() as u32;
+            if noted {
+                self.keys.push(KeyToken { token: self.at as u32, next: number + 1 });
+            }
+            if four & ANY_LEAF != MEMBER {
+                if noted {
+                    self.owners[self.depth as usize] = number;
+                }
+                self.at += 2;
+                return (four & 0xffff == KEY).then_some(());
+            }
+            self.at += 4;
+        }
+    }
+
+    /// A value, and what it completes.
+    #[inline]
+    fn value(&mut self) -> Option<Next> {
+        match self.take()? {
+            STRING | SCALAR => self.after_value(),
+            OPEN_OBJECT => {
+                self.push(1)?;
+                if *self.kinds.get(self.at)? != CLOSE_OBJECT {
+                    return Some(Next::Member);
+                }
+                self.after_value()
+            }
+            OPEN_ARRAY => {
+                self.push(0)?;
+                if *self.kinds.get(self.at)? != CLOSE_ARRAY {
+                    return Some(Next::Value);
+                }
+                self.after_value()
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes closing brackets and at most one comma.
+    #[inline]
+    fn after_value(&mut self) -> Option<Next> {
+        loop {
+            if self.depth == 0 {
+                return Some(Next::Done);
+            }
+            let kind = self.take()?;
+            let object = self.open & 1 == 1;
+            if kind == COMMA {
+                return Some(if object { Next::Member } else { Next::Value });
+            }
+            if kind != if object { CLOSE_OBJECT } else { CLOSE_ARRAY } {
+                return None;
+            }
+            self.open >>= 1;
+            self.depth -= 1;
+            if self.open & 1 == 1 && self.depth <= NOTED_DEPTH {
+                let owner = self.owners[self.depth as usize] as usize;
+                self.keys[owner].next = self.keys.len() as u32;
+            }
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, object: u64) -> Option<()> {
+        if self.depth >= MAX_DEPTH {
+            return None;
+        }
+        self.open = self.open << 1 | object;
+        self.depth += 1;
+        Some(())
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<u8> {
+        let kind = self.kinds.get(self.at).copied();
+        self.at += 1;
+        kind
+    }
+}
+
+/// Whether the run of characters at `token` is a literal or a number.
+#[inline]
+fn is_scalar(line: &[u8], tokens: &[u32], token: usize) -> bool {
+    let at = tokens[token] as usize;
+    // Something follows: the object around it ends.
+    let next = tokens.get(token + 1).map_or(line.len(), |&next| next as usize);
+    let end = match line[at] {
+        b't' => literal(line, at, b"true"),
+        b'f' => literal(line, at, b"false"),
+        b'n' => literal(line, at, b"null"),
+        _ => number(line, at),
+    };
+    // It ends at the next token or at white space; any other character behind it is wrong.
+    end.is_some_and(|end| {
+        end == next || matches!(line.get(end), Some(b' ' | b'\t' | b'\r' | b'\n'))
+    })
+}
+
+#[inline]
+fn literal(line: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
+    let end = at + literal.len();
+    (line.get(at..end)? == literal).then_some(end)
+}
+
+/// The end of the number at `at`.
+#[inline]
+fn number(line: &[u8], at: usize) -> Option<usize> {
+    let digits = |mut at: usize| {
+        while line.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        at
+    };
+    let mut end = at + usize::from(line[at] == b'-');
+    end = match line.get(end)? {
+        b'0' => end + 1,
+        b'1'..=b'9' => digits(end + 1),
+        _ => return None,
+    };
+    if line.get(end) == Some(&b'.') {
+        let fraction = end + 1;
+        end = digits(fraction);
+        if end == fraction {
+            return None;
+        }
+    }
+    if matches!(line.get(end), Some(b'e' | b'E')) {
+        let exponent = end + 1 + usize::from(matches!(line.get(end + 1), Some(b'+' | b'-')));
+        end = digits(exponent);
+        if end == exponent {
+            return None;
+        }
+    }
+    Some(end)
+}
