@@ -48,7 +48,7 @@ pub(super) async fn drain(running: Running, patience: Duration, signals: &mut Si
 }
 
 async fn drain_until(running: Running, until: Instant) -> Drained {
-    let Running { mut sources, intake, pool, fleet } = running;
+    let Running { mut sources, intake, pool, mut fleet } = running;
     let stopped = async { while sources.join_next().await.is_some() {} };
     if timeout_at(until, stopped).await.is_err() {
         warn!("some connections did not end in time: they are cut");
@@ -60,7 +60,7 @@ async fn drain_until(running: Running, until: Instant) -> Drained {
         Ok(dead) => dead,
         Err(_) => {
             // A worker waits for a destination that has no room. Closing ends the wait, and what it
-            // held is counted as removed.
+            // held is counted as removed and reported as left.
             fleet.close();
             workers.await
         }

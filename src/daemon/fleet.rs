@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Delivery, Destination, Output, WhenFull};
 use crate::destination::{HttpSpec, Outlet, OutletId, Running, Sink, SinkSpec};
-use crate::metrics::Exposition;
+use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
 use crate::shard::Plan;
 
@@ -22,6 +22,19 @@ pub(super) struct Fleet {
 struct Member {
     identity: Identity,
     running: Running,
+    /// Events that were removed before [`Fleet::close`]; those after it are left over by the stop.
+    removed_before_close: Option<u64>,
+}
+
+impl Member {
+    fn removed(&self) -> u64 {
+        self.running.outlet().counters().dropped(DropReason::Removed)
+    }
+
+    /// Events that came too late to be taken.
+    fn turned_away(&self) -> u64 {
+        self.removed_before_close.map_or(0, |before| self.removed().saturating_sub(before))
+    }
 }
 
 /// What makes a destination of two configs the same running one: its name, how it delivers, and the
@@ -81,41 +94,37 @@ impl Fleet {
         config: &Config,
         exposition: &Exposition,
     ) -> Result<Vec<Slot>, Vec<String>> {
-        let mut slots = Vec::with_capacity(config.destinations.len());
-        let mut errors = Vec::new();
-        for destination in &config.destinations {
-            match self.prepare_one(destination, exposition).await {
-                Ok(slot) => slots.push(slot),
-                Err(error) => {
-                    errors.push(format!("destinations.{}: {error}", destination.route.name));
-                }
-            }
+        // Whatever is wrong without opening anything is found first: a file of one destination must
+        // not appear because of a mistake in another.
+        let identities: Vec<_> =
+            config.destinations.iter().map(|d| named(d, Identity::of(d))).collect();
+        let identities = all(identities)?;
+        let mut slots = Vec::with_capacity(identities.len());
+        for (destination, (identity, spec)) in config.destinations.iter().zip(identities) {
+            let slot = self.prepare_one(identity, spec, exposition).await;
+            slots.push(named(destination, slot));
         }
-        if errors.is_empty() { Ok(slots) } else { Err(errors) }
+        all(slots)
     }
 
     async fn prepare_one(
         &mut self,
-        destination: &Destination,
+        identity: Identity,
+        spec: SinkSpec,
         exposition: &Exposition,
     ) -> Result<Slot, String> {
-        let (spec, resolved) = resolve(&destination.delivery.output)?;
-        let identity = Identity {
-            name: destination.route.name.clone(),
-            delivery: destination.delivery.clone(),
-            resolved,
-        };
         if let Some(member) = self.members.iter().find(|member| member.identity == identity) {
             return Ok(Slot::Kept(Arc::clone(member.running.outlet())));
         }
         let mut sink = Sink::new(spec).map_err(|error| error.to_string())?;
         sink.verify().await.map_err(|error| error.to_string())?;
         self.next_id += 1;
+        let Delivery { buffer, when_full, .. } = identity.delivery;
         let outlet = Outlet::new(
             OutletId(self.next_id),
             identity.name.clone(),
-            destination.delivery.buffer,
-            destination.delivery.when_full == WhenFull::DropNewest,
+            buffer,
+            when_full == WhenFull::DropNewest,
             exposition.add_destination(&identity.name),
         );
         Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
@@ -150,7 +159,7 @@ impl Fleet {
                     let (limits, retry) =
                         (identity.delivery.batch.clone(), identity.delivery.retry.clone());
                     let running = Running::start(outlet, sink, limits, retry, plans.clone());
-                    self.members.push(Member { identity, running });
+                    self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }
         }
@@ -172,34 +181,62 @@ impl Fleet {
         self.retired.retain(|running| !running.has_ended());
     }
 
-    /// Takes no more events, whoever waits to hand some over.
-    pub(super) fn close(&self) {
-        for member in &self.members {
+    /// Takes no more events, whoever waits to hand some over: they are counted as removed, and by
+    /// [`Fleet::finish`] as left.
+    pub(super) fn close(&mut self) {
+        for member in &mut self.members {
+            member.removed_before_close = Some(member.removed());
             member.running.outlet().close();
         }
     }
 
     /// Delivers what there is until `until`; gives for each destination the events that are left.
     pub(super) async fn finish(self, until: Instant) -> Vec<(String, u64)> {
-        let everyone: Vec<Running> =
-            self.members.into_iter().map(|member| member.running).chain(self.retired).collect();
-        for running in &everyone {
+        let members = self.members.into_iter().map(|member| (member.turned_away(), member.running));
+        let retired = self.retired.into_iter().map(|running| (0, running));
+        let everyone: Vec<(u64, Running)> = members.chain(retired).collect();
+        for (_, running) in &everyone {
             running.finish(until);
         }
         let mut left = Vec::new();
-        for running in everyone {
+        for (turned_away, running) in everyone {
             let name = running.outlet().name().to_owned();
-            match running.ended().await {
+            match running.ended().await.map(|pending| pending + turned_away) {
                 Ok(0) => info!(destination = name, "drained"),
                 Ok(events) => left.push((name, events)),
                 Err(error) => {
                     warn!(destination = name, %error, "delivery failed");
-                    left.push((name, 1));
+                    left.push((name, 1 + turned_away));
                 }
             }
         }
         left
     }
+}
+
+impl Identity {
+    fn of(destination: &Destination) -> Result<(Self, SinkSpec), String> {
+        let (spec, resolved) = resolve(&destination.delivery.output)?;
+        let name = destination.route.name.clone();
+        Ok((Self { name, delivery: destination.delivery.clone(), resolved }, spec))
+    }
+}
+
+/// Says whose error it is.
+fn named<T>(destination: &Destination, result: Result<T, String>) -> Result<T, String> {
+    result.map_err(|error| format!("destinations.{}: {error}", destination.route.name))
+}
+
+/// Every value, or every error.
+fn all<T>(results: Vec<Result<T, String>>) -> Result<Vec<T>, Vec<String>> {
+    let (mut values, mut errors) = (Vec::with_capacity(results.len()), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(values) } else { Err(errors) }
 }
 
 /// Completes an output from the environment and from secret files.

@@ -91,6 +91,8 @@ impl Reloader {
         let restart_needed = needs_restart(&self.config, &loaded.config);
         let mut next = loaded.config;
         next.sources = running_sources(&self.config, &next);
+        next.daemon = running_daemon(&self.config, &next);
+        next.admin = self.config.admin.clone();
         let table = match RoutingTable::compile(&next.table_spec(self.version + 1)) {
             Ok(table) => table,
             Err(error) => {
@@ -128,6 +130,12 @@ fn running_sources(running: &Config, next: &Config) -> Vec<Source> {
         }
     }
     sources
+}
+
+/// What was set up at the start stays as it is, so that the next reload is compared with what runs.
+fn running_daemon(running: &Config, next: &Config) -> config::Daemon {
+    let config::Daemon { memory_max, shutdown_timeout, .. } = next.daemon;
+    config::Daemon { memory_max, shutdown_timeout, ..running.daemon.clone() }
 }
 
 fn describe(changes: &Changes, table_changed: bool) -> Vec<String> {

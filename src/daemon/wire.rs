@@ -370,7 +370,10 @@ async fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartErr
     match Admin::bind(config.admin.listen).await {
         Ok(admin) if reasons.is_empty() => return Ok((inputs, admin)),
         Ok(_) => {}
-        Err(error) => reasons.push(format!("admin.listen: {error}")),
+        Err(error) => {
+            let address = config.admin.listen;
+            reasons.push(format!("admin.listen: cannot listen on {address}: {error}"));
+        }
     }
     Err(StartError { reasons })
 }

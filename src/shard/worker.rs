@@ -125,6 +125,8 @@ impl Worker {
         let table = plan.table();
         let (source, received_at) = (frame.source, frame.received_at);
         let counters = &self.sources[usize::from(source.0)];
+        // A list that nobody will read would be an allocation for nothing.
+        let listed_max = if frame.reply.is_some() { LISTED_MAX } else { 0 };
         let mut counts = SourceTally::default();
         let (bytes, end) = frame.bytes();
         let mut lines = Lines::new(end);
@@ -144,7 +146,7 @@ impl Worker {
                     Err(rejection) => {
                         report.rejected += 1;
                         counters.add_rejected(rejection.reason, 1);
-                        if report.listed.len() < LISTED_MAX {
+                        if report.listed.len() < listed_max {
                             report.listed.push((number, rejection.reason));
                         }
                         continue;

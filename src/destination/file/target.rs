@@ -155,7 +155,8 @@ fn open(path: &Path) -> io::Result<(File, Kind)> {
         let sender = pipe::OpenOptions::new().open_sender(path)?;
         return Ok((sender.into_blocking_fd()?.into(), Kind::Special));
     }
-    fs::create_dir_all(folder_of(path))?;
+    let folder = folder_of(path);
+    in_context(fs::create_dir_all(folder), "create the folder", &folder.display())?;
     let file = OpenOptions::new().append(true).create(true).open(path)?;
     let found = file.metadata()?;
     let kind = if found.file_type().is_file() {

@@ -1,0 +1,206 @@
+//! Reloads: what changes, what does not, and what a wrong config does.
+
+use std::io::Write;
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    Config, Daemon, Folder, HttpSink, Reply, event, events, get, ids, run_command, wait_until,
+};
+
+/// Reloads that were counted.
+fn reloads(daemon: &Daemon, result: &str) -> u64 {
+    daemon.metrics().sum("consentd_reloads_total", &[("result", result)])
+}
+
+/// The version of the table in force.
+fn table(daemon: &Daemon) -> String {
+    let page = get(daemon.admin(), "/metrics").body;
+    let mut shown = page.lines().filter(|line| line.starts_with("consentd_routing_table_info"));
+    shown.find(|line| line.ends_with(" 1")).unwrap().to_owned()
+}
+
+#[test]
+fn a_wrong_config_is_refused_with_all_reasons_and_changes_nothing() {
+    let folder = Folder::new();
+    let config = Config::new("allow").categories(&["Ads"]).file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &config);
+    let before = table(&daemon);
+    let wrong = config
+        .clone()
+        .destination("one", "type = \"blackhole\"\ncategories = [\"Adds\"]")
+        .destination("two", "type = \"tcp\"")
+        .destination("three", "type = \"blackhole\"\nmatch = \"most\"");
+
+    let answer = daemon.reload(&wrong);
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    let answer = answer.json();
+    assert_eq!(answer["result"], "refused");
+    let errors = answer["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 3, "{errors:#?}");
+    for (error, word) in errors.iter().zip(["Adds", "address", "most"]) {
+        assert!(error.as_str().unwrap().contains(word), "{error} should say {word}");
+    }
+
+    // The command line says the same, with an exit code.
+    let ask = folder.write("ask.toml", Config::new("allow").admin(daemon.admin()));
+    let ended = run_command("reload", &ask);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    for word in ["Adds", "address", "most"] {
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+    }
+
+    assert_eq!(reloads(&daemon, "refused"), 2);
+    assert_eq!(reloads(&daemon, "applied"), 0);
+    assert_eq!(table(&daemon), before);
+    daemon.send(event("e", &[]) + "\n");
+    let metrics = daemon.settled(1);
+    assert_eq!(metrics.destinations(), ["lake"]);
+    assert_eq!(folder.delivered("lake").len(), 1);
+
+    daemon.write_config(&config);
+    let ended = run_command("reload", &ask);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(reloads(&daemon, "applied"), 1);
+}
+
+#[test]
+fn a_destination_that_cannot_work_refuses_the_reload() {
+    let folder = Folder::new();
+    let config = Config::new("allow").file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &config);
+    let not_a_folder = folder.write("occupied", "");
+    let path = not_a_folder.join("x.ndjson");
+    let unwritable = config.destination("stuck", format!("type = \"file\"\npath = {path:?}"));
+    let answer = daemon.reload(&unwritable);
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert!(answer.body.contains("destinations.stuck"), "{}", answer.body);
+    daemon.send(event("e", &[]) + "\n");
+    assert_eq!(daemon.settled(1).destinations(), ["lake"]);
+}
+
+#[test]
+fn sighup_reloads() {
+    let folder = Folder::new();
+    let config = Config::new("allow").file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &config);
+    daemon.write_config(config.file(&folder, "more", ""));
+    daemon.signal(Signal::HUP);
+    wait_until("the reload is counted", || reloads(&daemon, "applied") == 1);
+    daemon.send(event("e", &[]) + "\n");
+    daemon.settled(1);
+    assert_eq!(folder.delivered("more").len(), 1);
+}
+
+#[test]
+fn what_takes_effect_only_after_a_restart_is_named_by_key() {
+    let folder = Folder::new();
+    let config = Config::new("allow").file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &config);
+    let elsewhere = config.clone().daemon("workers = 7").sources(
+        "[sources.tcp]\ntype = \"tcp\"\nlisten = \"127.0.0.2:0\"\n\n\
+         [sources.extra]\ntype = \"tcp\"\nlisten = \"127.0.0.1:0\"\n\n",
+    );
+    let keys = ["daemon.workers", "sources.tcp", "sources.http", "sources.extra"];
+    // As often as it is asked for: a reload is compared with what runs.
+    for _ in 0..2 {
+        let answer = daemon.reload(&elsewhere);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.json()["restart_needed"], serde_json::json!(keys));
+    }
+    // Both go on where they were.
+    daemon.send(event("tcp", &[]) + "\n");
+    crate::harness::post(daemon.source("http"), event("http", &[]));
+    daemon.settled(2);
+    assert_eq!(daemon.reload(&config).json()["restart_needed"], serde_json::json!([]));
+}
+
+#[test]
+fn a_reload_says_what_changed() {
+    let folder = Folder::new();
+    let config = Config::new("allow").categories(&["Ads"]).file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &config);
+    let changes = |config: &Config| {
+        let answer = daemon.reload(config);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["changes"].to_string()
+    };
+    assert_eq!(changes(&config), "[]");
+    let more = changes(&config.clone().file(&folder, "more", ""));
+    assert!(more.contains("`more` started") && !more.contains("lake"), "{more}");
+    let fewer = changes(&config);
+    assert!(fewer.contains("`more` removed"), "{fewer}");
+    let stricter = changes(&config.consent("unmapped = \"deny\""));
+    assert!(stricter.contains("rules changed") && !stricter.contains("lake"), "{stricter}");
+}
+
+#[test]
+fn what_waits_is_judged_by_the_rules_in_force_when_it_leaves() {
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let folder = Folder::new();
+    let open = Config::new("allow").categories(&["Ads"]).file(&folder, "lake", "");
+    let strict = open.clone().http("crm", &sink.url(), "categories = [\"Ads\"]");
+    let open = open.http("crm", &sink.url(), "");
+    let daemon = Daemon::start(&folder, &open);
+
+    daemon.send(events("refused", 300, 10, &[("Ads", false)]));
+    daemon.send(events("granted", 200, 10, &[("Ads", true)]));
+    daemon.metrics_where("all events wait", |metrics| metrics.pending("crm") == 500);
+    wait_until("some were tried", || sink.attempts() > 0);
+    // The withdrawal is in force before the destination comes back.
+    daemon.apply(&strict);
+    let tried = sink.attempts();
+    sink.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(500);
+    assert!(sink.attempts() > tried);
+    assert_eq!(metrics.delivered("crm"), 200);
+    assert_eq!(metrics.drops("crm"), [("consent".to_owned(), 300)].into());
+    let taken = sink.taken();
+    assert!(taken.iter().all(|line| line.contains("\"Ads\":true")), "{taken:#?}");
+    assert_eq!(taken.len(), 200);
+    // Looser rules bring nothing back.
+    daemon.apply(&open);
+    assert_eq!(daemon.settled(500).delivered("crm"), 200);
+}
+
+#[test]
+fn what_waits_for_a_removed_destination_still_goes_where_it_was_permitted_to_go() {
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let folder = Folder::new();
+    let lake = Config::new("allow").file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &lake.clone().http("crm", &sink.url(), ""));
+    daemon.send(events("e", 100, 10, &[]));
+    daemon.metrics_where("all events wait", |metrics| metrics.pending("crm") == 100);
+    daemon.apply(&lake);
+    sink.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(100);
+    assert_eq!(metrics.delivered("crm"), 100);
+    assert_eq!(sink.taken().len(), 100);
+}
+
+#[test]
+fn an_open_connection_survives_reloads_and_follows_them() {
+    let folder = Folder::new();
+    let open = Config::new("allow").categories(&["Ads"]);
+    let strict = open.clone().file(&folder, "crm", "categories = [\"Ads\"]");
+    let open = open.file(&folder, "crm", "");
+    let daemon = Daemon::start(&folder, &open);
+    let mut connection = daemon.connect();
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        let line = event(&format!("e-{round}"), &[("Ads", false)]) + "\n";
+        // Half a line before the reload, the rest after it: the frame is read after it.
+        let (start, rest) = line.split_at(40);
+        connection.write_all(start.as_bytes()).unwrap();
+        let permitted = round % 2 == 0;
+        daemon.apply(if permitted { &open } else { &strict });
+        connection.write_all(rest.as_bytes()).unwrap();
+        daemon.settled(round + 1);
+        if permitted {
+            expected.push(format!("e-{round}"));
+        }
+    }
+    assert_eq!(ids(&folder.delivered("crm")), expected);
+    assert_eq!(daemon.metrics().dropped("crm", "consent"), 10);
+    assert_eq!(daemon.metrics().sum("consentd_connections", &[("source", "tcp")]), 1);
+}
