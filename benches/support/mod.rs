@@ -1,5 +1,5 @@
 //! What the benches share: the corpus as frames, and plans of a given size.
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Instant;
