@@ -297,7 +297,8 @@ fn short_integer(eight: u64) -> Option<usize> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     // A byte is a digit if it differs from `0` by less than ten; else its highest bit is set.
     let from_zero = eight ^ (EACH * 0x30);
-    let others = ((from_zero & (EACH * 0x7f)) + EACH * 0x76 | from_zero) & (EACH * 0x80);
+    let carried = (from_zero & (EACH * 0x7f)) + EACH * 0x76;
+    let others = (carried | from_zero) & (EACH * 0x80);
     let digits = (others.trailing_zeros() / 8) as usize;
     if digits == 0 || digits == 8 {
         return None;

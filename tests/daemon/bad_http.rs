@@ -37,7 +37,8 @@ fn every_refusal_has_a_status_a_code_and_a_message() {
     let bomb = gzip(&vec![b' '; 64 << 20]);
     assert!(bomb.len() < 100_000, "{}", bomb.len());
     let gzipped = "Content-Encoding: gzip\r\n";
-    let cases: [(&str, &str, &str, &[u8], u16, &str); 9] = [
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let cases: [Case<'_>; 9] = [
         ("POST", "/v2", "", line.as_bytes(), 404, "not_found"),
         ("GET", "/v1/events", "", b"", 405, "method_not_allowed"),
         ("PUT", "/", "", line.as_bytes(), 405, "method_not_allowed"),
