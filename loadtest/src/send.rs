@@ -236,7 +236,8 @@ fn send_http(feed: &Feed<'_>, address: SocketAddr) -> io::Result<Sent> {
                 answer => answer?,
             };
             match answer.status {
-                200 => {
+                // 400: no line was acceptable, which is right for a request of one malformed line.
+                200 | 400 => {
                     sent = sent.plus(Sent {
                         events: range.end - range.start,
                         bytes: chunk.len() as u64,
