@@ -76,10 +76,9 @@ fn granted(event: &Event<'_>, preferences: Node, table: &RoutingTable) -> (Conse
     let mut mask = CategoryMask::default();
     let mut unknown = 0;
     for (id, hash, value) in event.members(preferences) {
-        match (table.category_hashed(id, hash), value) {
-            (Some(category), Value::True) => mask.insert(category),
-            (Some(_), Value::False | Value::Object | Value::Other) => {}
-            (None, _) => unknown += 1,
+        match table.category_hashed(id, hash) {
+            Some(category) => mask.insert_if(value.is_true(), category),
+            None => unknown += 1,
         }
     }
     (ConsentState::Given(mask), unknown)

@@ -46,6 +46,18 @@ pub enum Value {
     Other,
 }
 
+impl Value {
+    /// Whether it grants: only the literal `true` does.
+    #[inline]
+    #[must_use]
+    pub fn is_true(self) -> bool {
+        match self {
+            Self::True => true,
+            Self::False | Self::Object | Self::Other => false,
+        }
+    }
+}
+
 /// A key and its value, in a preferences object or in `integrations`.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {

@@ -128,12 +128,7 @@ impl Fields<'_> {
             let Found { unescaped, duplicate, .. } = &mut *self.found;
             let hash = name_hash(bytes.of(self.line, unescaped));
             *duplicate |= self.sets.inner.insert(bytes, hash, self.line, unescaped);
-            let value = match self.value_byte(key)? {
-                b't' => Value::True,
-                b'f' => Value::False,
-                b'{' => Value::Object,
-                _ => Value::Other,
-            };
+            let value = VALUES[usize::from(self.value_byte(key)?)];
             self.found.members.push(Member { key: bytes, hash, value });
         }
         self.found.duplicate |= self.sets.inner.repeated(self.line, &self.found.unescaped);
@@ -184,6 +179,16 @@ impl Fields<'_> {
         Some(KeyBytes::in_line(start, text.len()))
     }
 }
+
+/// What a value is by its first byte. A table, because what users choose can't be foreseen: a branch
+/// on it would be guessed wrong every other time.
+static VALUES: [Value; 256] = {
+    let mut values = [Value::Other; 256];
+    values[b't' as usize] = Value::True;
+    values[b'f' as usize] = Value::False;
+    values[b'{' as usize] = Value::Object;
+    values
+};
 
 /// The keys of the top level that are read; none of them may stand twice.
 #[derive(Clone, Copy)]

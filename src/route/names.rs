@@ -64,7 +64,7 @@ impl NameIndex {
     pub(crate) fn get_hashed(&self, name: &[u8], hash: u64) -> Option<u16> {
         let slot = self.slots[(seeded(hash, self.seed) & self.mask) as usize];
         let number = slot.checked_sub(1)?;
-        if *self.names[usize::from(number)] == *name {
+        if same(&self.names[usize::from(number)], name) {
             return Some(number);
         }
         // An earlier name with the same hash stands in the slot.
@@ -114,6 +114,20 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let length = (len as u64).wrapping_mul(0x8ebc_6af0_9c88_c6e3);
     let first = fold(first ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93);
     fold(first.wrapping_add(length), last ^ 0xa076_1d64_78bd_642f)
+}
+
+/// Whether two names are equal; short ones by the loads that [`hash`] makes, without a call.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() || a.len() > 16 {
+        return a == b;
+    }
+    match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) => {
+            a_first == b_first && a_last == b_last
+        }
+        _ => a.iter().zip(b).all(|(a, b)| a == b),
+    }
 }
 
 #[inline]

@@ -31,10 +31,10 @@ pub struct ClassId(pub u16);
 pub struct CategoryMask(pub [u64; MAX_CATEGORIES / 64]);
 
 impl CategoryMask {
-    /// Adds category `index`.
+    /// Adds category `index` if `granted`, without a branch: what users choose can't be foreseen.
     #[inline]
-    pub fn insert(&mut self, index: u16) {
-        self.0[usize::from(index) / 64] |= 1 << (index % 64);
+    pub fn insert_if(&mut self, granted: bool, index: u16) {
+        self.0[usize::from(index) / 64] |= u64::from(granted) << (index % 64);
     }
 
     /// Whether category `index` is in it.

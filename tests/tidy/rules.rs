@@ -103,7 +103,9 @@ fn import(source: &Source, path: &Named, dependencies: &BTreeSet<String>) -> Opt
         return None;
     }
 
-    let serde_is_at_home = source.path.starts_with("src/config/raw");
+    // The answers of the HTTP source are JSON of our own making, written by serde.
+    let serde_is_at_home =
+        source.path.starts_with("src/config/raw") || source.path.starts_with("src/ingest/http/");
     if first == "serde" && !serde_is_at_home && (module == "config" || DATA_PATH.contains(&module))
     {
         return complain(
