@@ -28,6 +28,23 @@ struct Check<'a> {
     at: usize,
 }
 
+/// The brackets that are open. There is room for as many as an event may have.
+struct Open {
+    brackets: [u8; MAX_DEPTH as usize],
+    depth: usize,
+}
+
+impl Open {
+    fn push(&mut self, bracket: u8) {
+        self.brackets[self.depth] = bracket;
+        self.depth += 1;
+    }
+
+    fn innermost(&self) -> Option<u8> {
+        self.brackets[..self.depth].last().copied()
+    }
+}
+
 impl Check<'_> {
     fn event(&mut self) -> Result<(), Rejection> {
         self.white_space();
@@ -41,7 +58,7 @@ impl Check<'_> {
 
     /// One value and all that is in it, without recursion: the depth is the attacker's choice.
     fn value(&mut self) -> Result<(), Rejection> {
-        let mut open: Vec<u8> = Vec::new();
+        let mut open = Open { brackets: [0; MAX_DEPTH as usize], depth: 0 };
         loop {
             self.white_space();
             let Some(byte) = self.byte() else {
@@ -49,7 +66,7 @@ impl Check<'_> {
             };
             match byte {
                 b'{' | b'[' => {
-                    if open.len() >= MAX_DEPTH as usize {
+                    if open.depth == open.brackets.len() {
                         let detail = "nested too deep";
                         let at = u32::try_from(self.at).ok();
                         return Err(Rejection { reason: RejectReason::TooDeep, detail, at });
@@ -80,8 +97,8 @@ impl Check<'_> {
     }
 
     /// After a value: takes closing brackets and at most one comma; whether everything is closed.
-    fn close(&mut self, open: &mut Vec<u8>) -> Result<bool, Rejection> {
-        while let Some(&innermost) = open.last() {
+    fn close(&mut self, open: &mut Open) -> Result<bool, Rejection> {
+        while let Some(innermost) = open.innermost() {
             self.white_space();
             match self.byte() {
                 Some(b',') => {
@@ -93,7 +110,7 @@ impl Check<'_> {
                 }
                 Some(byte) if byte == innermost + 2 => {
                     self.at += 1;
-                    open.pop();
+                    open.depth -= 1;
                 }
                 Some(_) => return self.fail("expected a comma or the end of the object or array"),
                 None => return self.fail("the text ends inside an object or array"),
