@@ -24,6 +24,10 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take for its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection lives: long enough for a reload that waits, short enough that clients that
+/// do not read can't take every place for good.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(90);
+
 /// What the admin address shows and asks for.
 pub struct Control {
     /// The page of `/metrics`.
@@ -126,7 +130,7 @@ impl Admin {
                 let connection = http.serve_connection(TokioIo::new(stream), service);
                 tokio::select! {
                     // What goes wrong on a connection concerns its client alone.
-                    _ = connection => {}
+                    _ = tokio::time::timeout(CONNECTION_TIME_MAX, connection) => {}
                     () = stop.cancelled() => {}
                 }
                 drop(permit);

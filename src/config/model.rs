@@ -147,6 +147,17 @@ pub struct Delivery {
     pub retry: Retry,
 }
 
+impl Delivery {
+    /// Largest batch unless the config says otherwise, where the buffer is not smaller.
+    pub const BATCH_BYTES: usize = 1024 * 1024;
+
+    /// Whether batches have the size that they have by default.
+    #[must_use]
+    pub fn batch_is_as_large_as_the_buffer_allows(&self) -> bool {
+        self.batch.max_bytes == self.buffer.min(Self::BATCH_BYTES)
+    }
+}
+
 /// `when_full`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {

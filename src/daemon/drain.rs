@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 use super::fleet::Fleet;
@@ -10,6 +10,11 @@ use super::notify;
 use super::signal::{Asked, Signals};
 use crate::shard::{Intake, Pool};
 use tokio::task::JoinSet;
+
+/// How often it is looked which destinations workers wait for, once half of the time is gone.
+const CLOSE_EVERY: Duration = Duration::from_millis(100);
+/// How long workers have after every destination was closed: nothing is left that they could wait for.
+const WORKERS_LAST: Duration = Duration::from_secs(5);
 
 /// What is being stopped.
 pub(super) struct Running {
@@ -55,17 +60,8 @@ async fn drain_until(running: Running, until: Instant) -> Drained {
         sources.shutdown().await;
     }
     drop(intake);
-    let mut workers = tokio::task::spawn_blocking(move || pool.join());
-    let dead = match timeout_at(until, &mut workers).await {
-        Ok(dead) => dead,
-        Err(_) => {
-            // A worker waits for a destination that has no room. Closing ends the wait, and what it
-            // held is counted as removed and reported as left.
-            fleet.close();
-            workers.await
-        }
-    };
-    let failed = !matches!(dead, Ok(0));
+    let dead = finish_workers(pool, &mut fleet, until).await;
+    let failed = dead != Some(0);
     if failed {
         error!("a worker died; what it held is lost");
     }
@@ -74,4 +70,23 @@ async fn drain_until(running: Running, until: Instant) -> Drained {
         warn!(destination, events, "not delivered before the daemon stopped");
     }
     Drained { left, failed }
+}
+
+/// Lets the workers finish what was read; how many of them died, if they ended at all.
+///
+/// A destination without room that a worker waits for gets half of the time; then it takes no more,
+/// so that one that is stuck does not cost the others their events.
+async fn finish_workers(pool: Pool, fleet: &mut Fleet, until: Instant) -> Option<usize> {
+    let mut workers = tokio::task::spawn_blocking(move || pool.join());
+    let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+    let mut dead = timeout_at(half, &mut workers).await;
+    while dead.is_err() && Instant::now() < until {
+        fleet.close_waited_for();
+        dead = timeout(CLOSE_EVERY, &mut workers).await;
+    }
+    if dead.is_err() {
+        fleet.close();
+        dead = timeout(WORKERS_LAST, &mut workers).await;
+    }
+    dead.ok()?.ok()
 }

@@ -49,8 +49,8 @@ struct Identity {
 
 /// A destination of a config that was checked and is not yet in force.
 pub(super) enum Slot {
-    /// Runs already; its outlet.
-    Kept(Arc<Outlet>),
+    /// Runs already; its outlet, and the room it has from now on.
+    Kept(Arc<Outlet>, usize),
     /// Is to be started.
     New(Box<Prepared>),
 }
@@ -65,7 +65,7 @@ pub(super) struct Prepared {
 impl Slot {
     pub(super) fn outlet(&self) -> &Arc<Outlet> {
         match self {
-            Self::Kept(outlet) => outlet,
+            Self::Kept(outlet, _) => outlet,
             Self::New(prepared) => &prepared.outlet,
         }
     }
@@ -113,8 +113,9 @@ impl Fleet {
         spec: SinkSpec,
         exposition: &Exposition,
     ) -> Result<Slot, String> {
-        if let Some(member) = self.members.iter().find(|member| member.identity == identity) {
-            return Ok(Slot::Kept(Arc::clone(member.running.outlet())));
+        let same = |member: &&mut Member| member.identity.is_same_but_for_room(&identity);
+        if let Some(member) = self.members.iter_mut().find(same) {
+            return Ok(Slot::Kept(Arc::clone(member.running.outlet()), identity.delivery.buffer));
         }
         let mut sink = Sink::new(spec).map_err(|error| error.to_string())?;
         sink.verify().await.map_err(|error| error.to_string())?;
@@ -143,7 +144,8 @@ impl Fleet {
         let mut before = std::mem::take(&mut self.members);
         for slot in slots {
             match slot {
-                Slot::Kept(outlet) => {
+                Slot::Kept(outlet, room) => {
+                    outlet.set_room(room);
                     let position =
                         before.iter().position(|m| m.running.outlet().id() == outlet.id());
                     self.members.extend(position.map(|position| before.remove(position)));
@@ -184,10 +186,18 @@ impl Fleet {
     /// Takes no more events, whoever waits to hand some over: they are counted as removed, and by
     /// [`Fleet::finish`] as left.
     pub(super) fn close(&mut self) {
-        for member in &mut self.members {
-            member.removed_before_close = Some(member.removed());
-            member.running.outlet().close();
-        }
+        self.members.iter_mut().for_each(Member::close);
+    }
+
+    /// As [`Fleet::close`], for the destinations that a worker waits for.
+    pub(super) fn close_waited_for(&mut self) {
+        let waited_for = |member: &&mut Member| member.running.outlet().is_waited_for();
+        self.members.iter_mut().filter(waited_for).for_each(Member::close);
+    }
+
+    /// Whether a delivery ended although nobody told it to.
+    pub(super) fn any_dead(&self) -> bool {
+        self.members.iter().any(|member| member.running.has_ended())
     }
 
     /// Delivers what there is until `until`; gives for each destination the events that are left.
@@ -214,11 +224,32 @@ impl Fleet {
     }
 }
 
+impl Member {
+    fn close(&mut self) {
+        let removed = self.removed();
+        self.removed_before_close.get_or_insert(removed);
+        self.running.outlet().close();
+    }
+}
+
 impl Identity {
     fn of(destination: &Destination) -> Result<(Self, SinkSpec), String> {
         let (spec, resolved) = resolve(&destination.delivery.output)?;
         let name = destination.route.name.clone();
         Ok((Self { name, delivery: destination.delivery.clone(), resolved }, spec))
+    }
+
+    /// Whether what runs as `self` can go on as `next`. The room of a destination can change while it
+    /// runs; by default it depends on how many destinations there are.
+    fn is_same_but_for_room(&self, next: &Self) -> bool {
+        let mut room = self.clone();
+        room.delivery.buffer = next.delivery.buffer;
+        if self.delivery.batch_is_as_large_as_the_buffer_allows()
+            && next.delivery.batch_is_as_large_as_the_buffer_allows()
+        {
+            room.delivery.batch.max_bytes = next.delivery.batch.max_bytes;
+        }
+        room == *next
     }
 }
 

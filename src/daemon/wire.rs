@@ -273,8 +273,8 @@ impl Daemon {
                     self.reloader.tidy();
                 }
                 _ = health.tick() => {
-                    if self.pool.any_dead() {
-                        error!("a worker died; stopping");
+                    if self.pool.any_dead() || self.reloader.fleet.any_dead() {
+                        error!("a worker or a delivery died; stopping");
                         return true;
                     }
                     let now = self.pool.progress();

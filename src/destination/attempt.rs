@@ -76,13 +76,18 @@ pub(super) async fn stopped(orders: &mut watch::Receiver<Orders>) {
 async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
     let mut trial = Trial::new(shared);
     while let Some(batch) = left.front_mut() {
-        if !trial.wait_for_turn().await {
+        let turn = trial.wait_for_turn().await;
+        if let Turn::GiveUp = turn {
             trial.give_up(left);
             continue;
         }
+        trial.judged_by = shared.plans.load().table().version();
         shared.judge(batch).await;
         if batch.events() == 0 {
             left.pop_front();
+            continue;
+        }
+        if let Turn::Judge = turn {
             continue;
         }
         match trial.attempt(sink, batch).await {
@@ -114,9 +119,24 @@ async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
     }
 }
 
+/// What a wait ended with.
+enum Turn {
+    /// An attempt may be made.
+    Try,
+    /// Another table is in force: what it does not allow need not wait, and its room is wanted.
+    Judge,
+    /// It was tried for long enough.
+    GiveUp,
+}
+
+/// How often a batch that waits looks whether another table is in force.
+const PLAN_LOOK: Duration = Duration::from_millis(250);
+
 /// The attempts at a batch and at what it was split into.
 struct Trial<'s> {
     shared: &'s Shared,
+    /// Version of the table that the batch was judged by last.
+    judged_by: u64,
     orders: watch::Receiver<Orders>,
     first: Option<Instant>,
     failures: u32,
@@ -130,6 +150,7 @@ impl<'s> Trial<'s> {
     fn new(shared: &'s Shared) -> Self {
         Self {
             shared,
+            judged_by: 0,
             orders: shared.orders.clone(),
             first: None,
             failures: 0,
@@ -139,16 +160,15 @@ impl<'s> Trial<'s> {
         }
     }
 
-    /// Waits until the circuit and the last failure allow an attempt; `false` if it must be given up
-    /// first.
-    async fn wait_for_turn(&mut self) -> bool {
+    /// Waits until the circuit and the last failure allow an attempt, or another table is in force.
+    async fn wait_for_turn(&mut self) -> Turn {
         let health = &self.shared.health;
         if self.probe.is_none() && health.is_held() {
             let probe = match self.give_up_at() {
                 None => health.probe.lock().await,
                 Some(at) => match timeout_at(at, health.probe.lock()).await {
                     Ok(probe) => probe,
-                    Err(_) => return false,
+                    Err(_) => return Turn::GiveUp,
                 },
             };
             if health.is_held() {
@@ -163,9 +183,13 @@ impl<'s> Trial<'s> {
                 () = sleep_until(at) => {}
                 // The time is running out: one attempt now, then back to waiting.
                 Ok(()) = self.orders.changed() => {}
+                () = self.shared.plan_other_than(self.judged_by) => {
+                    self.next = Some(at);
+                    return Turn::Judge;
+                }
             }
         }
-        true
+        Turn::Try
     }
 
     async fn attempt(&mut self, sink: &mut Sink, batch: &Batch) -> Outcome {
@@ -215,6 +239,13 @@ impl<'s> Trial<'s> {
 }
 
 impl Shared {
+    /// Waits until a table of another version than `version` is in force.
+    async fn plan_other_than(&self, version: u64) {
+        while self.plans.load().table().version() == version {
+            tokio::time::sleep(PLAN_LOOK).await;
+        }
+    }
+
     /// Takes out of `batch` what the rules in force do not permit.
     async fn judge(&self, batch: &mut Batch) {
         loop {

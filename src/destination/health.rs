@@ -117,8 +117,21 @@ impl Health {
         tell
     }
 
+    fn lock_mut(&mut self) -> &mut State {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Health {
+    /// The counters outlive a destination that is replaced by one of the same name.
+    fn drop(&mut self) {
+        if self.lock_mut().condition == Condition::Held {
+            self.counters.held.store(0, Relaxed);
+        }
     }
 }
 

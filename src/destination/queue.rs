@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,9 @@ pub struct OutletId(pub u64);
 pub struct Outlet {
     id: OutletId,
     name: String,
-    pinned_bytes_max: usize,
+    pinned_bytes_max: AtomicUsize,
+    /// Workers that wait for room now.
+    waiting: AtomicUsize,
     drops_newest: bool,
     counters: Arc<DestinationCounters>,
     state: Mutex<State>,
@@ -134,7 +136,8 @@ impl Outlet {
         Arc::new(Self {
             id,
             name,
-            pinned_bytes_max,
+            pinned_bytes_max: AtomicUsize::new(pinned_bytes_max),
+            waiting: AtomicUsize::new(0),
             drops_newest,
             counters,
             state: Mutex::default(),
@@ -172,7 +175,9 @@ impl Outlet {
         if state.closed {
             return Err(Refused::Closed(parcel));
         }
-        if state.pinned_bytes > 0 && state.pinned_bytes + bytes > self.pinned_bytes_max {
+        if state.pinned_bytes > 0
+            && state.pinned_bytes + bytes > self.pinned_bytes_max.load(Relaxed)
+        {
             state.pressed = true;
             drop(state);
             self.offered.notify_one();
@@ -198,11 +203,25 @@ impl Outlet {
 
     /// Waits until there may be room, at most for `limit`. For worker threads.
     pub fn wait_for_room(&self, limit: Duration) {
+        self.waiting.fetch_add(1, Relaxed);
         let state = self.lock();
         if !state.closed && state.pinned_bytes > 0 {
             // A wake-up without room is possible; the caller offers again and sees.
             drop(self.room.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner));
         }
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether a worker waits for room.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// Changes the bound; what is pinned stays.
+    pub fn set_room(&self, pinned_bytes_max: usize) {
+        self.pinned_bytes_max.store(pinned_bytes_max, Relaxed);
+        self.room.notify_all();
     }
 
     /// Waits until there is `wanted` to take, or a worker was refused for want of room, or the outlet

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::{Batch, Piece};
 use super::file::write_all;
 use super::retry::Outcome;
 use super::sink::SinkError;
+
+/// There is one standard output, whatever the number of destinations: their batches must not mix
+/// within a line.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// Standard output, past the line buffer of the standard library.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ impl StdoutSink {
         let pieces = batch.pieces().to_vec();
         // A pipe that nobody reads blocks, for as long as it takes.
         let write = tokio::task::spawn_blocking(move || {
+            let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
             write_all(&output, pieces.iter().map(Piece::lines))
         });
         match write.await {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
@@ -68,6 +69,10 @@ impl Listener {
         let listener = TcpListener::from_std(self.socket)?;
         let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         let open = TaskTracker::new();
+        // Whoever gives up waiting for the connections drops this future, and with it the guard: then
+        // they are cut. A peer that never reads its answers must not keep the daemon alive.
+        let cut = CancellationToken::new();
+        let _guard = cut.clone().drop_guard();
         let lanes = Lanes::new(context);
         let stop = lanes.context.stop.clone();
         let accepting = async {
@@ -79,8 +84,12 @@ impl Listener {
                 let socket = backoff.accept(&listener).await;
                 let counted = Counted::new(&lanes.context.counters);
                 let task = connection(socket, lanes.next());
+                let cut = cut.clone();
                 open.spawn(async move {
-                    task.await;
+                    tokio::select! {
+                        () = task => {}
+                        () = cut.cancelled() => {}
+                    }
                     drop((counted, place));
                 });
             }

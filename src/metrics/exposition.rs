@@ -33,8 +33,8 @@ pub struct Exposition {
 struct Series {
     sources: Vec<SourceSeries>,
     destinations: HashMap<String, DestinationSeries>,
-    /// Labels of the last table that was shown; its gauge goes to zero when another is in force.
-    table: Option<(u64, Gauge)>,
+    /// Version and hash of the table in force.
+    table: (u64, String),
 }
 
 /// What came in from a source since the daemon started.
@@ -155,14 +155,7 @@ impl Exposition {
 
     /// The table in force from now on.
     pub fn set_table(&self, version: u64, hash: &str) {
-        let mut series = self.lock();
-        let shown = gauge!(
-            "consentd_routing_table_info", "version" => version.to_string(), "hash" => hash.to_owned()
-        );
-        shown.set(1.0);
-        if let Some((_, before)) = series.table.replace((version, shown)) {
-            before.set(0.0);
-        }
+        self.lock().table = (version, hash.to_owned());
     }
 
     /// Counts a reload.
@@ -227,6 +220,14 @@ impl Exposition {
              all connections added up.\n\
              # TYPE consentd_ingest_blocked_seconds_total counter\n\
              consentd_ingest_blocked_seconds_total {ingest_blocked_seconds}\n\n"
+        );
+        // By hand, so that only the table in force is shown and not every one there was.
+        let (version, hash) = &self.lock().table;
+        let _ = write!(
+            page,
+            "# HELP consentd_routing_table_info 1 for the routing table in force.\n\
+             # TYPE consentd_routing_table_info gauge\n\
+             consentd_routing_table_info{{version=\"{version}\",hash=\"{hash}\"}} 1\n\n"
         );
         process::write(&mut page);
         page
@@ -329,6 +330,5 @@ fn describe() {
     );
     describe_counter!("consentd_delivery_attempts_total", "Attempts to deliver a batch.");
     describe_histogram!("consentd_delivery_duration_seconds", "How long an attempt took.");
-    describe_gauge!("consentd_routing_table_info", "1 for the routing table in force.");
     describe_counter!("consentd_reloads_total", "Reloads that were asked for.");
 }

@@ -9,10 +9,15 @@ use super::fields::{Fields, Keys};
 use super::grammar::{self, Notes};
 use super::{Locations, PADDING, RejectReason, Rejection, escape};
 
+/// What the parser needs grows to several times the length of a line. After one longer than this it is
+/// given back.
+const LARGE_LINE_BYTES: usize = 2 * 1024 * 1024;
+
 /// A parser with its buffers, reused from line to line: it allocates only to grow.
 pub struct Parser {
     buffers: Buffers,
     tape: Option<Tape<'static>>,
+    last_was_large: bool,
     notes: Notes,
     found: Found,
     keys: Keys,
@@ -40,6 +45,7 @@ impl Parser {
             // for structure, quotes and valid UTF-8, is what is used here.
             buffers: Buffers::with_max_depth(4096, 0),
             tape: Some(Tape::null()),
+            last_was_large: false,
             notes: Notes::default(),
             found: Found::default(),
             keys: Keys::default(),
@@ -61,6 +67,9 @@ impl Parser {
         locations: &'a Locations,
     ) -> Result<Event<'a>, Rejection> {
         debug_assert!(buffer.len() >= len + PADDING, "a line needs padding behind it");
+        if std::mem::replace(&mut self.last_was_large, len > LARGE_LINE_BYTES) {
+            *self = Self::new();
+        }
         let structural = self.scan(buffer, len);
         let line = &buffer[..len];
         let escapes = memchr::memchr(b'\\', line).is_some();

@@ -30,6 +30,9 @@ impl Workers for Intake {
     }
 }
 
+/// A read makes a few frames at most, which share its room.
+const FRAMES_PER_PAGE_MAX: usize = 4;
+
 /// The worker threads.
 #[derive(Debug)]
 pub struct Pool {
@@ -52,7 +55,7 @@ impl Pool {
         let mut pool = Self { threads: Vec::new(), progress: Vec::new() };
         let mut shards = Vec::new();
         for number in 0..workers.max(1) {
-            let (sender, frames) = bounded(budget.frames_max());
+            let (sender, frames) = bounded(budget.frames_max() * FRAMES_PER_PAGE_MAX);
             let progress = Arc::new(AtomicU64::new(0));
             let worker = Worker::new(
                 frames,

@@ -165,13 +165,20 @@ impl Worker {
                 self.open_bytes += line.len;
                 if lane.is_full() {
                     self.open_bytes = self.open_bytes.saturating_sub(lane.len());
-                    hand_over(lane, class.0, &plan, &self.progress);
+                    hand_over(lane, class.0, &plan, &mut self.plans, &self.progress);
                     // Its entry in `open` stays and finds it empty, or open again.
                     self.open.retain(|&open| open != class.0);
                 }
             }
             if decision.switches_off() {
                 tally.add_switched_off(&decision);
+            }
+            if self.open_bytes >= OPEN_BYTES_MAX {
+                for class in self.open.drain(..) {
+                    let lane = &mut self.lanes[usize::from(class)];
+                    hand_over(lane, class, &plan, &mut self.plans, &self.progress);
+                }
+                self.open_bytes = 0;
             }
         }
         report.accepted = counts.received - report.rejected;
@@ -190,7 +197,8 @@ impl Worker {
         self.frames_unsettled = 0;
         self.count();
         for class in self.open.drain(..) {
-            hand_over(&mut self.lanes[usize::from(class)], class, &self.plan, &self.progress);
+            let lane = &mut self.lanes[usize::from(class)];
+            hand_over(lane, class, &self.plan, &mut self.plans, &self.progress);
         }
         self.open_bytes = 0;
     }
@@ -216,7 +224,16 @@ fn lanes(plan: &Plan, buffers: &Buffers) -> Vec<Lane> {
 /// Seals a lane and offers each member of its class what it may have. Waits for members without room
 /// whose rule is to wait; a reload that removes such a member, or a stop, closes its outlet and ends
 /// the wait.
-fn hand_over(lane: &mut Lane, class: u16, plan: &Plan, progress: &AtomicU64) {
+fn hand_over(
+    lane: &mut Lane,
+    class: u16,
+    plan: &Plan,
+    plans: &mut Reader<Plan>,
+    progress: &AtomicU64,
+) {
+    if lane.is_empty() {
+        return;
+    }
     let sealed = lane.seal(plan.table().version());
     let mut waiting = Vec::new();
     for &member in &plan.table().classes()[usize::from(class)].members {
@@ -226,33 +243,61 @@ fn hand_over(lane: &mut Lane, class: u16, plan: &Plan, progress: &AtomicU64) {
         }
         let parcel = Parcel { chunk: Arc::clone(&sealed.chunk), ranges, events, charge: None };
         let outlet = &plan.outlets()[usize::from(member.0)];
-        if let Some(parcel) = offer(outlet, parcel) {
-            waiting.push((member, parcel));
+        if let Some(left) = offer(outlet, parcel, plans) {
+            waiting.push(left);
         }
     }
-    for (member, parcel) in waiting {
-        insist(&plan.outlets()[usize::from(member.0)], parcel, progress);
+    for (outlet, parcel) in waiting {
+        insist(outlet, parcel, plans, progress);
     }
 }
 
-/// Offers once; gives the parcel back where the rule is to wait.
-fn offer(outlet: &Arc<Outlet>, parcel: Parcel) -> Option<Parcel> {
-    let (reason, events) = match outlet.offer(parcel) {
-        Ok(()) => return None,
-        Err(Refused::Full(parcel)) => return Some(parcel),
-        Err(Refused::Overflow(parcel)) => (DropReason::Overflow, parcel.events),
-        Err(Refused::Closed(parcel)) => (DropReason::Removed, parcel.events),
+/// Offers once; gives the parcel back where the rule is to wait, with the outlet to wait for.
+///
+/// An outlet that was closed because a reload replaced its destination hands on to the one that took
+/// its name: events that were acknowledged must not be lost to a destination that is still there. They
+/// are judged again under the table in force before they go out.
+fn offer(
+    outlet: &Arc<Outlet>,
+    parcel: Parcel,
+    plans: &mut Reader<Plan>,
+) -> Option<(Arc<Outlet>, Parcel)> {
+    let refused = outlet.offer(parcel).err()?;
+    let (outlet, refused) = match refused {
+        Refused::Closed(parcel) => match successor(outlet, plans) {
+            Some(next) => match next.offer(parcel) {
+                Ok(()) => return None,
+                Err(refused) => (next, refused),
+            },
+            None => (Arc::clone(outlet), Refused::Closed(parcel)),
+        },
+        refused @ (Refused::Full(_) | Refused::Overflow(_)) => (Arc::clone(outlet), refused),
+    };
+    let (reason, events) = match refused {
+        Refused::Full(parcel) => return Some((outlet, parcel)),
+        Refused::Overflow(parcel) => (DropReason::Overflow, parcel.events),
+        Refused::Closed(parcel) => (DropReason::Removed, parcel.events),
     };
     outlet.counters().add_dropped(reason, events.into());
     None
 }
 
-fn insist(outlet: &Arc<Outlet>, parcel: Parcel, progress: &AtomicU64) {
-    let mut refused = offer(outlet, parcel);
-    while let Some(parcel) = refused {
+/// The running destination that has the name of a closed one.
+fn successor(closed: &Outlet, plans: &mut Reader<Plan>) -> Option<Arc<Outlet>> {
+    let mut outlets = plans.load().outlets().iter();
+    outlets.find(|outlet| outlet.name() == closed.name() && outlet.id() != closed.id()).cloned()
+}
+
+fn insist(
+    mut outlet: Arc<Outlet>,
+    mut parcel: Parcel,
+    plans: &mut Reader<Plan>,
+    progress: &AtomicU64,
+) {
+    while let Some((next, refused)) = offer(&outlet, parcel, plans) {
+        (outlet, parcel) = (next, refused);
         outlet.wait_for_room(ROOM_WAIT);
         // Waiting for a slow destination is no reason for the watchdog to bite.
         progress.fetch_add(1, Relaxed);
-        refused = offer(outlet, parcel);
     }
 }

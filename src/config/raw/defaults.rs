@@ -7,7 +7,7 @@ const MIB: u64 = 1024 * KIB;
 
 pub(in crate::config) const MAX_EVENT_BYTES: u64 = MIB;
 pub(in crate::config) const MEMORY_MAX: u64 = 256 * MIB;
-pub(in crate::config) const INGEST_BYTES_MAX: u64 = 32 * MIB;
+pub(in crate::config) const INGEST_BYTES_MAX: u64 = 16 * MIB;
 pub(in crate::config) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 pub(in crate::config) const LOCATIONS: [&str; 2] =
     ["/context/consent/categoryPreferences", "/context/consentCategories"];

@@ -78,12 +78,16 @@ impl Check<'_, '_> {
     fn same_paths(&mut self, entries: &[(At<String>, raw::Destination)]) {
         let mut owners: HashMap<&str, &str> = HashMap::new();
         for (name, raw) in entries {
-            let Some(path) = &raw.path else { continue };
+            // A device may be written to by anybody.
+            let Some(path) = raw.path.as_ref().filter(|path| !path.value.starts_with("/dev/"))
+            else {
+                continue;
+            };
             if let Some(owner) = owners.insert(path, name) {
                 let key = format!("{}.path", join("destinations", name));
                 let message = format!("the destination `{owner}` writes to the same path");
-                let help = "their events will be mixed; write another path to keep them apart";
-                self.report.warn(&path.span, &key, message, help);
+                let help = "a file belongs to one destination; write another path";
+                self.report.error(&path.span, &key, message, help);
             }
         }
     }
