@@ -402,13 +402,24 @@ fn what_is_odd_but_harmless_is_a_warning() {
     let off = "[[categories]]\nid = \"Off\"\nenabled = false\n";
     let mapped_to_off = format!("{off}{}", b_with("categories = [\"Off\"]"));
     assert_eq!(keys(&mapped_to_off), ["categories[1].id", "destinations.b.categories"]);
-    let file = |name: &str| {
-        format!("[destinations.{name}]\ntype = \"file\"\npath = \"x\"\ncategories = [\"Ads\"]\n")
-    };
-    assert_eq!(keys(&format!("{}{}", file("f"), file("g"))), ["destinations.g.path"]);
-
     let empty: Vec<String> = warnings(ALLOW).into_iter().map(|warning| warning.key).collect();
     assert_eq!(empty, ["sources", "destinations"]);
+}
+
+#[test]
+fn a_file_belongs_to_one_destination() {
+    let both = |path: &str| {
+        let file = |name: &str| {
+            format!("[destinations.{name}]\ntype = \"file\"\npath = \"{path}\"\nenforce = false\n")
+        };
+        errors(&format!("{ALLOW}{}{}", file("f"), file("g")))
+    };
+    let wrong = both("x");
+    assert_eq!(
+        wrong.iter().map(|error| error.key.as_str()).collect::<Vec<_>>(),
+        ["destinations.g.path"]
+    );
+    assert_eq!(both("/dev/null"), []);
 }
 
 #[test]
