@@ -52,8 +52,8 @@ impl ByteDamage {
                 line.splice(..0, *b"\xef\xbb\xbf");
             }
             Self::InArray => {
-                line.insert(0, b'[');
-                line.push(b']');
+                // Not in brackets: an HTTP body that begins with one is an array of events.
+                line.splice(0..0, *b"null ");
             }
         }
     }

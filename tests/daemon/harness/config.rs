@@ -30,9 +30,11 @@ impl Folder {
     }
 }
 
-/// The lines of a file; none if there is no file. The last one must be whole.
+/// The whole lines of a file; none if there is no file. Behind them may be one that is being written.
 fn file_lines(path: &Path) -> Vec<String> {
-    lines_of(&fs::read(path).unwrap_or_default())
+    let bytes = fs::read(path).unwrap_or_default();
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    lines_of(&bytes[..whole])
 }
 
 /// The lines of what was received. They end where an LF is and nowhere else.
