@@ -23,7 +23,7 @@ pub(super) fn damage_tree(event: &mut Json, rng: &mut Rng) -> Option<ByteDamage>
         12 => return Some(ByteDamage::Trailing),
         13 => return Some(ByteDamage::InvalidUtf8),
         14 => return Some(ByteDamage::ByteOrderMark),
-        _ => return Some(ByteDamage::InArray),
+        _ => return Some(ByteDamage::BehindNull),
     }
     None
 }
@@ -35,7 +35,7 @@ pub(super) enum ByteDamage {
     Trailing,
     InvalidUtf8,
     ByteOrderMark,
-    InArray,
+    BehindNull,
 }
 
 impl ByteDamage {
@@ -51,7 +51,7 @@ impl ByteDamage {
             Self::ByteOrderMark => {
                 line.splice(..0, *b"\xef\xbb\xbf");
             }
-            Self::InArray => {
+            Self::BehindNull => {
                 // Not in brackets: an HTTP body that begins with one is an array of events.
                 line.splice(0..0, *b"null ");
             }
