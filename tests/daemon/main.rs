@@ -15,6 +15,7 @@ mod harness;
 mod conformance;
 
 mod law;
+mod regressions;
 mod shutdown;
 mod trouble;
 
