@@ -131,7 +131,7 @@ fn adding_a_destination_does_not_replace_the_others() {
         })
     };
     let daemon = Daemon::start(&folder, &with(300));
-    let answer = daemon.reload(&with(301));
+    let answer = daemon.reload(with(301));
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert!(answer.body.contains("`d300` started"), "{}", answer.body);
     assert!(!answer.body.contains("replaced"), "{}", answer.body);
