@@ -1,6 +1,6 @@
 //! The config: one TOML file, read, checked and resolved against itself.
 //!
-//! Owns the types of the file ([`raw`], also the source of the reference and the JSON Schema), every
+//! Owns the types of the file (`raw`, also the source of the reference and the JSON Schema), every
 //! check on them, and the checked [`Config`] that the rest is built from. It opens no port and no
 //! `data_dir`, and reads no secret: [`Text`] and [`Secret`] do that when they are asked to, at the
 //! start of the daemon.

@@ -1,6 +1,6 @@
 //! The running daemon.
 //!
-//! Owns the wiring of the parts ([`wire`]), which destinations run ([`fleet`]), reloads, the drain,
+//! Owns the wiring of the parts (`wire`), which destinations run (`fleet`), reloads, the drain,
 //! signals and the talk with systemd. It handles no events itself.
 //!
 //! What always holds: nothing is started before everything that can fail at start has succeeded; a

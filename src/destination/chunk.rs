@@ -12,7 +12,7 @@ use crate::route::{DestinationId, RoutingTable, SourceId};
 /// it is written, large enough that what is done per chunk does not matter.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Room of a chunk's buffer: the last line may stick out of [`CHUNK_BYTES`].
+/// Room of a chunk's buffer: the last line may stick out of `CHUNK_BYTES`.
 pub const CHUNK_CAPACITY: usize = CHUNK_BYTES + 8 * 1024;
 
 /// A chunk is also handed over once so many of its lines are kept from some member.

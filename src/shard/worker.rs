@@ -103,7 +103,7 @@ impl Worker {
         self.settle();
     }
 
-    /// Judges every line of a frame. Public to the crate's benches through [`super::Bench`].
+    /// Judges every line of a frame. Public to the crate's benches through [`super::WorkerPath`].
     pub(super) fn take_up(&mut self, mut frame: Frame) {
         self.follow_plan();
         let mut report = Report::default();
