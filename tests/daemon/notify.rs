@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Config, Daemon, Folder, NOBODY, PATIENCE, events, get};
+use crate::harness::{Config, Daemon, Folder, NOBODY, PATIENCE, events, get, wait_for};
 
 /// systemd's end of the socket.
 struct Systemd {
@@ -30,12 +30,9 @@ impl Systemd {
 
     /// The next message that is no sign of life.
     fn next(&self) -> String {
-        loop {
-            let message = self.any();
-            if !message.contains("WATCHDOG=1") {
-                return message;
-            }
-        }
+        wait_for("a message to systemd", || {
+            Some(self.any()).filter(|message| !has(message, "WATCHDOG=1"))
+        })
     }
 
     fn any(&self) -> String {

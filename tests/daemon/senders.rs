@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Config, Daemon, Folder, marked, wait_until};
+use crate::harness::{Config, Daemon, Folder, marked};
 use crate::tools;
 
 const LINES: usize = 500;
@@ -51,7 +51,6 @@ impl Scene {
     /// Every line, once, in order, byte for byte.
     #[track_caller]
     fn assert_arrived(&self) {
-        wait_until("all lines arrive", || self.folder.delivered("lake").len() >= LINES);
         self.daemon.settled(LINES);
         let arrived = self.folder.delivered("lake");
         for (arrived, sent) in arrived.iter().zip(&self.lines) {

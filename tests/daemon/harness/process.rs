@@ -75,10 +75,12 @@ impl Daemon {
         self.addresses["admin"]
     }
 
-    /// Connects to the source `tcp`.
+    /// Connects to the source `tcp`. A daemon that takes nothing any more fails the test, and does
+    /// not hang it.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.source("tcp")).unwrap();
         stream.set_nodelay(true).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
