@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, Delivery, Destination, Output, WhenFull};
@@ -15,7 +16,7 @@ use crate::shard::Plan;
 /// The running destinations, in the order of the config in force.
 pub(super) struct Fleet {
     members: Vec<Member>,
-    retired: Vec<Running>,
+    retired: Vec<Member>,
     next_id: u64,
 }
 
@@ -160,7 +161,9 @@ impl Fleet {
                     let Prepared { identity, sink, outlet } = *prepared;
                     let (limits, retry) =
                         (identity.delivery.batch.clone(), identity.delivery.retry.clone());
-                    let running = Running::start(outlet, sink, limits, retry, plans.clone());
+                    let after = predecessors(&identity, before.iter().chain(&self.retired));
+                    let plans = plans.clone();
+                    let running = Running::start(outlet, sink, limits, retry, plans, after);
                     self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }
@@ -173,14 +176,14 @@ impl Fleet {
                 Some(plan) => gone.running.retire(Arc::clone(plan), Instant::now() + patience),
                 None => gone.running.finish(Instant::now()),
             }
-            self.retired.push(gone.running);
+            self.retired.push(gone);
         }
         changes
     }
 
     /// Lets go of removed destinations that have ended.
     pub(super) fn tidy(&mut self) {
-        self.retired.retain(|running| !running.has_ended());
+        self.retired.retain(|member| !member.running.has_ended());
     }
 
     /// Takes no more events, whoever waits to hand some over: they are counted as removed, and by
@@ -203,7 +206,7 @@ impl Fleet {
     /// Delivers what there is until `until`; gives for each destination the events that are left.
     pub(super) async fn finish(self, until: Instant) -> Vec<(String, u64)> {
         let members = self.members.into_iter().map(|member| (member.turned_away(), member.running));
-        let retired = self.retired.into_iter().map(|running| (0, running));
+        let retired = self.retired.into_iter().map(|member| (0, member.running));
         let everyone: Vec<(u64, Running)> = members.chain(retired).collect();
         for (_, running) in &everyone {
             running.finish(until);
@@ -251,6 +254,21 @@ impl Identity {
         }
         room == *next
     }
+}
+
+/// Who must be gone before a destination begins. Two that append to one file would keep each other
+/// from it, and whoever gave up first would lose its events; and lines would not stay in order.
+fn predecessors<'m>(
+    next: &Identity,
+    members: impl Iterator<Item = &'m Member>,
+) -> Vec<CancellationToken> {
+    let is_file = |identity: &Identity| matches!(identity.delivery.output, Output::File { .. });
+    members
+        // What is resolved of a file is its path.
+        .filter(|member| is_file(&member.identity) && member.identity.resolved == next.resolved)
+        .filter(|_| is_file(next))
+        .map(|member| member.running.gone())
+        .collect()
 }
 
 /// Says whose error it is.

@@ -8,6 +8,7 @@ use std::time::Instant as ReceivedAt;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Settled, Shared, settle, stopped};
 use super::batch::{Batch, Keys};
@@ -38,10 +39,13 @@ pub struct Running {
     outlet: Arc<Outlet>,
     orders: watch::Sender<Orders>,
     task: JoinHandle<u64>,
+    /// Cancelled when the task has ended.
+    gone: CancellationToken,
 }
 
 impl Running {
-    /// Starts delivering what is offered to `outlet`. To be called within a tokio runtime.
+    /// Starts delivering what is offered to `outlet`, once everyone in `after` is gone. To be called
+    /// within a tokio runtime.
     ///
     /// The metrics recorder must be installed before.
     #[must_use]
@@ -51,6 +55,7 @@ impl Running {
         limits: BatchLimits,
         retry: Retry,
         plans: Handle<Plan>,
+        after: Vec<CancellationToken>,
     ) -> Self {
         let (sender, orders) = watch::channel(Orders::default());
         let keys = Arc::new(Keys::new(RandomState::new().hash_one(outlet.id())));
@@ -73,7 +78,20 @@ impl Running {
             pressed: false,
             drained: false,
         };
-        Self { outlet, orders: sender, task: tokio::spawn(delivery.run()) }
+        let gone = CancellationToken::new();
+        let end = gone.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let left = delivery.run(after).await;
+            drop(end);
+            left
+        });
+        Self { outlet, orders: sender, task, gone }
+    }
+
+    /// Cancelled when it has ended.
+    #[must_use]
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 
     /// The outlet it delivers from.
@@ -142,8 +160,18 @@ enum Wake {
 }
 
 impl Delivery {
-    async fn run(mut self) -> u64 {
+    async fn run(mut self, after: Vec<CancellationToken>) -> u64 {
         let mut orders = self.shared.orders.clone();
+        let turn = async {
+            for predecessor in &after {
+                predecessor.cancelled().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut orders) => return self.stop().await,
+            () = turn => {}
+        }
         loop {
             self.dispatch();
             self.note_oldest();

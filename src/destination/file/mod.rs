@@ -44,8 +44,11 @@ impl FileSink {
         Ok(Self { naming: Arc::new(Naming::new(path, suffix)?), rotate, compression, target: None })
     }
 
+    /// Opens the file and lets go of it again: a predecessor that has not written yet may need it.
     pub(super) async fn verify(&mut self) -> Result<(), SinkError> {
-        match self.append(Payload::Nothing).await {
+        let opened = self.append(Payload::Nothing).await;
+        self.target = None;
+        match opened {
             // The predecessor of this destination has it, and will be done with it.
             Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(()),
             Err(error) => Err(SinkError(error.to_string())),
