@@ -21,6 +21,9 @@ enum Seen {
 }
 
 fn seen(line: &[u8], max: usize) -> Seen {
+    // Left at the end only in a string that never ends, which is invalid with and without it.
+    let returns = line.iter().rev().take_while(|byte| **byte == b'\r').count();
+    let line = &line[..line.len() - returns];
     if line.iter().all(|byte| b" \t\r".contains(byte)) {
         return Seen::Blank;
     }
@@ -200,11 +203,11 @@ fn slow_body(input: &[u8]) -> Vec<Seen> {
 }
 
 fn slow_stream(input: &[u8]) -> Vec<Seen> {
-    let first = input.iter().position(|byte| !b"\r\n".contains(byte));
-    match first {
-        Some(at) if (b'1'..=b'9').contains(&input[at]) => slow_counted(input),
-        _ => slow_lines(input),
-    }
+    let Some(at) = input.iter().position(|byte| !b"\r\n".contains(byte)) else {
+        return Vec::new();
+    };
+    let input = &input[at..];
+    if (b'1'..=b'9').contains(&input[0]) { slow_counted(input) } else { slow_lines(input) }
 }
 
 /// Bytes made of what matters to framing, and some that should not.
@@ -257,6 +260,14 @@ fn unordered(lines: Vec<Seen>) -> (Vec<Seen>, usize) {
     lines.retain(|line| *line != Seen::TooLong);
     let too_long = all - lines.len();
     (lines, too_long)
+}
+
+#[test]
+fn line_ends_before_the_first_event_are_dropped_in_any_split() {
+    for length in 1..12 {
+        let found = cut(StreamCutter::new(MAX), b"\r\n\r{\"a\":1}", &[length], MAX);
+        assert_eq!(unordered(found), (vec![Seen::Line("{\"a\":1}".into())], 0), "{length}");
+    }
 }
 
 proptest! {

@@ -28,15 +28,16 @@ impl StreamCutter {
         Self { form: Form::Unknown, max_event_bytes }
     }
 
-    fn recognise(&mut self, buffer: &[u8]) {
-        let first = buffer.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
-        match first {
-            None => {}
-            Some(b'1'..=b'9') => {
-                self.form = Form::Counted(CountedCutter::new(self.max_event_bytes));
-            }
-            Some(_) => self.form = Form::Lines(LineCutter::new(self.max_event_bytes)),
-        }
+    /// Drops the line ends before the first event, however the reads split them.
+    fn recognise(&mut self, buffer: &mut Vec<u8>) {
+        let Some(at) = buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
+            return;
+        };
+        buffer.drain(..at);
+        self.form = match buffer[0] {
+            b'1'..=b'9' => Form::Counted(CountedCutter::new(self.max_event_bytes)),
+            _ => Form::Lines(LineCutter::new(self.max_event_bytes)),
+        };
     }
 }
 
