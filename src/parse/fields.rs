@@ -1,31 +1,31 @@
 //! The few fields that decisions are made on, picked out of a line that is known to be valid.
 
 use super::event::{Context, Found, Member, Node, Value};
-use super::grammar::KeyToken;
-use super::keys::{KeyBytes, KeySet};
+use super::grammar::{KeyTokens, Notes};
+use super::keys::{Key, KeyBytes, KeySet, Name};
 use super::location::Step;
 use super::{Locations, escape};
-use crate::route::name_hash;
+use crate::route::Words;
 
 /// Key sets for the two levels of objects in which any repeated key rejects.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(super) struct KeySets {
     outer: KeySet,
     inner: KeySet,
 }
 
-/// Reads the fields of one line.
+/// Reads the fields of one line. Tokens are told by their number.
 pub(super) struct Fields<'a> {
-    pub(super) line: &'a [u8],
+    /// The line and the scratch space behind it, so that a word can be loaded anywhere.
+    pub(super) padded: &'a [u8],
     /// Offsets of the structural characters.
     pub(super) tokens: &'a [u32],
-    /// Keys in the order of the text; each tells where the next one of its object is.
-    pub(super) keys: &'a [KeyToken],
+    pub(super) notes: &'a Notes,
     /// Whether the line has a `\` at all.
     pub(super) escapes: bool,
     pub(super) locations: &'a Locations,
     pub(super) found: &'a mut Found,
-    pub(super) sets: &'a mut Keys,
+    pub(super) sets: &'a mut KeySets,
 }
 
 impl Fields<'_> {
@@ -34,149 +34,154 @@ impl Fields<'_> {
     pub(super) fn read(mut self) -> Option<()> {
         self.found.clear();
         let mut seen = 0_u8;
-        let mut next = 0;
-        while let Some(&key) = self.keys.get(next) {
-            let at = next;
-            next = key.next as usize;
-            let name = self.name(key)?;
-            let Some(field) = Field::of(name.of(self.line, &self.found.unescaped)) else {
-                continue;
-            };
-            let bit = 1 << field as u8;
+        // Which field comes when can't be foreseen, so they are first only put in their places.
+        let mut places = [0; FIELDS];
+        let mut keys = self.notes.keys(0);
+        while let Some(token) = keys.next(self.notes) {
+            let field = field_of(self.key(token)?);
+            let bit = 1 << field & !NO_FIELD;
             self.found.duplicate |= seen & bit != 0;
             seen |= bit;
-            match field {
-                Field::Type => self.found.kind = self.string_value(key)?,
-                Field::Event => self.found.name = self.string_value(key)?,
-                Field::Context => self.context(at)?,
-                Field::Integrations => self.found.integrations = self.members(at)?,
-                Field::UserId | Field::AnonymousId | Field::MessageId => {}
-            }
+            places[field] = token;
+        }
+        let place = |field: usize| (seen & 1 << field != 0).then_some(places[field]);
+        if let Some(key) = place(TYPE) {
+            self.found.kind = self.string_value(key)?;
+        }
+        if let Some(key) = place(EVENT) {
+            self.found.name = self.string_value(key)?;
+        }
+        if let Some(key) = place(CONTEXT) {
+            self.context(key + 2)?;
+        }
+        if let Some(key) = place(INTEGRATIONS) {
+            self.found.integrations = self.members(key + 2)?;
         }
         Some(())
     }
 
-    /// The value of the key at `at`, which is `context`.
-    fn context(&mut self, at: usize) -> Option<()> {
-        self.found.context = match self.value_byte(self.keys[at])? {
+    /// The value of `context`.
+    fn context(&mut self, value: u32) -> Option<()> {
+        self.found.context = match self.first_byte(value)? {
             b'{' => Context::Object,
             b'n' => Context::Absent,
             _ => Context::NotObject,
         };
-        if self.found.context != Context::Object {
-            return Some(());
-        }
         let mut seen = 0_u8;
-        let (mut next, end) = self.inside(at);
-        while next < end {
-            let (child, key) = (next, self.keys[next]);
-            next = key.next as usize;
-            let name = self.name(key)?;
-            let Some((root, step)) = self.locations.root(name.of(self.line, &self.found.unescaped))
-            else {
+        let mut keys = self.keys(value);
+        while let Some(token) = keys.next(self.notes) {
+            let key = self.key(token)?;
+            let Some((root, step)) = self.locations.root(|name| self.is(name, key)) else {
                 continue;
             };
             self.found.duplicate |= seen & 1 << root != 0;
             seen |= 1 << root;
             match step {
                 Step::Location(location) => {
-                    self.found.located[usize::from(location)] = self.members(child)?;
+                    self.found.located[usize::from(location)] = self.members(token + 2)?;
                 }
-                Step::Root => self.root(root, child)?,
+                Step::Root => self.root(root, token + 2)?,
             }
         }
         Some(())
     }
 
     /// An object on the way to a location, `consent` by default.
-    fn root(&mut self, root: u8, at: usize) -> Option<()> {
-        if self.value_byte(self.keys[at])? != b'{' {
+    fn root(&mut self, root: u8, value: u32) -> Option<()> {
+        if !self.notes.is_object(value) {
             self.found.roots[usize::from(root)] = Node::NotObject;
             return Some(());
         }
         self.found.roots[usize::from(root)] = Node::Object { first: 0, count: 0 };
         self.sets.outer.clear();
-        let (mut next, end) = self.inside(at);
-        while next < end {
-            let (child, key) = (next, self.keys[next]);
-            next = key.next as usize;
-            let bytes = self.name(key)?;
+        let mut keys = self.keys(value);
+        while let Some(token) = keys.next(self.notes) {
+            let key = self.key(token)?;
             let Found { unescaped, duplicate, .. } = &mut *self.found;
-            let name = bytes.of(self.line, unescaped);
-            *duplicate |= self.sets.outer.insert(bytes, name_hash(name), self.line, unescaped);
-            if let Some(location) = self.locations.below(root, name) {
-                self.found.located[usize::from(location)] = self.members(child)?;
+            let hash = key.hash(self.padded, unescaped);
+            *duplicate |= self.sets.outer.insert(key.bytes, hash, self.padded, unescaped);
+            if let Some(location) = self.locations.below(root, |name| self.is(name, key)) {
+                self.found.located[usize::from(location)] = self.members(token + 2)?;
             }
         }
-        self.found.duplicate |= self.sets.outer.repeated(self.line, &self.found.unescaped);
+        self.found.duplicate |= self.sets.outer.repeated(self.padded, &self.found.unescaped);
         Some(())
     }
 
     /// A preferences object or `integrations`: keeps every member.
     #[inline]
-    fn members(&mut self, at: usize) -> Option<Node> {
-        if self.value_byte(self.keys[at])? != b'{' {
+    fn members(&mut self, value: u32) -> Option<Node> {
+        if !self.notes.is_object(value) {
             return Some(Node::NotObject);
         }
         let first = self.found.members.len();
         self.sets.inner.clear();
-        let (mut next, end) = self.inside(at);
-        while next < end {
-            let key = self.keys[next];
-            next = key.next as usize;
-            let bytes = self.name(key)?;
+        let mut keys = self.keys(value);
+        while let Some(token) = keys.next(self.notes) {
+            let key = self.key(token)?;
+            let value = VALUES[usize::from(self.first_byte(token + 2)?)];
             let Found { unescaped, duplicate, .. } = &mut *self.found;
-            let hash = name_hash(bytes.of(self.line, unescaped));
-            *duplicate |= self.sets.inner.insert(bytes, hash, self.line, unescaped);
-            let value = VALUES[usize::from(self.value_byte(key)?)];
-            self.found.members.push(Member { key: bytes, hash, value });
+            let hash = key.hash(self.padded, unescaped);
+            *duplicate |= self.sets.inner.insert(key.bytes, hash, self.padded, unescaped);
+            self.found.members.push(Member { key: key.bytes, hash, value });
         }
-        self.found.duplicate |= self.sets.inner.repeated(self.line, &self.found.unescaped);
+        self.found.duplicate |= self.sets.inner.repeated(self.padded, &self.found.unescaped);
         let count = self.found.members.len() - first;
         Some(Node::Object { first: first as u32, count: count as u32 })
     }
 
-    /// Where the keys of the object that is the value of the key at `at` begin and end.
+    /// The keys of the value at `token`; none where it is not an object.
     #[inline]
-    fn inside(&self, at: usize) -> (usize, usize) {
-        (at + 1, self.keys[at].next as usize)
+    fn keys(&self, token: u32) -> KeyTokens {
+        if self.notes.is_object(token) { self.notes.keys(token) } else { KeyTokens::default() }
     }
 
     #[inline]
-    fn name(&mut self, key: KeyToken) -> Option<KeyBytes> {
-        self.text(key.token)
+    fn is(&self, name: &Name, key: Key) -> bool {
+        name.is(key, self.padded, &self.found.unescaped)
     }
 
-    fn string_value(&mut self, key: KeyToken) -> Option<Option<KeyBytes>> {
-        if self.value_byte(key)? != b'"' {
+    fn string_value(&mut self, key: u32) -> Option<Option<KeyBytes>> {
+        if self.first_byte(key + 2)? != b'"' {
             return Some(None);
         }
-        self.text(key.token + 2).map(Some)
+        self.key(key + 2).map(|value| Some(value.bytes))
     }
 
-    /// The first byte of a key's value.
     #[inline]
-    fn value_byte(&self, key: KeyToken) -> Option<u8> {
-        let at = *self.tokens.get(key.token as usize + 2)?;
-        self.line.get(at as usize).copied()
+    fn first_byte(&self, token: u32) -> Option<u8> {
+        let at = *self.tokens.get(token as usize)?;
+        self.padded.get(at as usize).copied()
     }
 
     /// The inside of the string that opens at `token`.
     #[inline]
-    fn text(&mut self, token: u32) -> Option<KeyBytes> {
+    fn key(&mut self, token: u32) -> Option<Key> {
         let start = *self.tokens.get(token as usize)? as usize + 1;
         // Between the closing quote and the next token there is only white space.
         let mut end = *self.tokens.get(token as usize + 1)? as usize - 1;
-        while *self.line.get(end)? != b'"' {
+        while *self.padded.get(end)? != b'"' {
             end = end.checked_sub(1)?;
         }
-        let text = self.line.get(start..end)?;
-        if self.escapes && text.contains(&b'\\') {
-            let at = self.found.unescaped.len();
-            escape::unescape(text, &mut self.found.unescaped);
-            return Some(KeyBytes::unescaped(at, self.found.unescaped.len() - at));
+        let len = end.checked_sub(start)?;
+        let words = Words::cut(self.padded.get(start..)?.first_chunk()?, len);
+        if self.escapes && (len > Words::BYTES || words.contains(b'\\')) {
+            return self.escaped_key(start, len);
         }
-        Some(KeyBytes::in_line(start, text.len()))
+        Some(Key::new(KeyBytes::in_line(start, len), words, len))
+    }
+
+    #[cold]
+    fn escaped_key(&mut self, start: usize, len: usize) -> Option<Key> {
+        let text = self.padded.get(start..start + len)?;
+        if !text.contains(&b'\\') {
+            return Some(Key::new(KeyBytes::in_line(start, len), Words::of(text), len));
+        }
+        let unescaped = &mut self.found.unescaped;
+        let at = unescaped.len();
+        escape::unescape(text, unescaped);
+        let name = unescaped.get(at..)?;
+        Some(Key::new(KeyBytes::unescaped(at, name.len()), Words::of(name), name.len()))
     }
 }
 
@@ -190,31 +195,44 @@ static VALUES: [Value; 256] = {
     values
 };
 
-/// The keys of the top level that are read; none of them may stand twice.
-#[derive(Clone, Copy)]
-enum Field {
-    Type,
-    Event,
-    UserId,
-    AnonymousId,
-    MessageId,
-    Context,
-    Integrations,
-}
+// The keys of the top level that are read; none of them may stand twice.
+const TYPE: usize = 0;
+const EVENT: usize = 1;
+const CONTEXT: usize = 2;
+const INTEGRATIONS: usize = 3;
+const USER_ID: usize = 4;
+const ANONYMOUS_ID: usize = 5;
+const MESSAGE_ID: usize = 6;
+/// Any other key.
+const OTHER: usize = 7;
+const FIELDS: usize = 8;
+/// The bit of what may stand any number of times.
+const NO_FIELD: u8 = 1 << OTHER;
 
-impl Field {
-    #[inline]
-    fn of(key: &[u8]) -> Option<Self> {
-        // The names differ in length, so at most one comparison is made.
-        match key {
-            b"type" => Some(Self::Type),
-            b"event" => Some(Self::Event),
-            b"userId" => Some(Self::UserId),
-            b"context" => Some(Self::Context),
-            b"messageId" => Some(Self::MessageId),
-            b"anonymousId" => Some(Self::AnonymousId),
-            b"integrations" => Some(Self::Integrations),
-            _ => None,
-        }
+/// The fields by the length of their names, which all differ.
+static BY_LENGTH: [(Words, usize); Words::BYTES + 1] = {
+    let names: [(&[u8], usize); 7] = [
+        (b"type", TYPE),
+        (b"event", EVENT),
+        (b"context", CONTEXT),
+        (b"integrations", INTEGRATIONS),
+        (b"userId", USER_ID),
+        (b"anonymousId", ANONYMOUS_ID),
+        (b"messageId", MESSAGE_ID),
+    ];
+    let mut fields = [(Words::of(b""), OTHER); Words::BYTES + 1];
+    let mut at = 0;
+    while at < names.len() {
+        let (name, field) = names[at];
+        fields[name.len()] = (Words::of(name), field);
+        at += 1;
     }
+    fields
+};
+
+#[inline]
+fn field_of(key: Key) -> usize {
+    let (words, len) = key.words();
+    let (name, field) = BY_LENGTH[len.min(Words::BYTES)];
+    if words == name { field } else { OTHER }
 }

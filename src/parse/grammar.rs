@@ -7,40 +7,19 @@
 //! they stand, and whether literals and numbers are right. The shape of an event can't be foreseen,
 //! and a wrong guess of the processor costs more than all else that is done for a token; so the first
 //! pass has no branch that depends on the text, and the second takes a member `"key":value,` at once.
+//! On the way it notes where each object and array ends, so that a reader can step over a value.
 
 use super::MAX_DEPTH;
-
-/// Keys are noted down to this depth; nothing deeper is read.
-const NOTED_DEPTH: u32 = 4;
-
-/// A key by its place among the tokens.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KeyToken {
-    /// Position of the opening quote among the tokens; the colon is the next one, the value the one
-    /// after.
-    pub(super) token: u32,
-    /// Position of the next key of the same object, or behind the object, among the noted keys: those
-    /// between are inside the value.
-    pub(super) next: u32,
-}
 
 /// What the passes over the tokens note; reused from line to line.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// What each token is, and [`BEHIND`] more that are nothing.
     kinds: Vec<u8>,
-    /// Which tokens are literals or numbers; the first [`Notes::scalars_len`] count.
+    /// Which tokens are literals or numbers; the order of the tokens tells how many count.
     scalars: Vec<u32>,
-    scalars_len: usize,
-    keys: Vec<KeyToken>,
-}
-
-impl Notes {
-    /// The keys down to [`NOTED_DEPTH`], in the order of the text.
-    #[inline]
-    pub(super) fn keys(&self) -> &[KeyToken] {
-        &self.keys
-    }
+    /// For each token that opens an object or array, the token that closes it.
+    ends: Vec<u32>,
 }
 
 // What a token is. The two that are a whole value differ in the lowest bit only.
@@ -77,57 +56,98 @@ const fn kinds() -> [u8; 256] {
     kinds
 }
 
-/// Whether `tokens`, the offsets of the structural characters of `line`, are one valid object of a
-/// depth within the limit. Notes the keys that may be read.
-#[inline]
-pub(super) fn is_one_object(line: &[u8], tokens: &[u32], notes: &mut Notes) -> bool {
-    classify(line, tokens, notes);
-    let kinds = &notes.kinds[..tokens.len() + BEHIND];
-    Order {
-        kinds,
-        at: 0,
-        open: 0,
-        depth: 0,
-        keys: &mut notes.keys,
-        owners: [0; NOTED_DEPTH as usize + 1],
+impl Notes {
+    /// Whether `tokens`, the offsets of the structural characters of `line`, are one valid object of
+    /// a depth within the limit.
+    #[inline]
+    pub(super) fn is_one_object(&mut self, line: &[u8], tokens: &[u32]) -> bool {
+        self.classify(line, tokens);
+        let count = tokens.len();
+        let order = Order {
+            kinds: &self.kinds[..count + BEHIND],
+            scalars: &mut self.scalars[..count],
+            ends: &mut self.ends[..count],
+            at: 0,
+            scalars_len: 0,
+            objects: 0,
+            depth: 0,
+            open: [0; MAX_DEPTH as usize],
+        };
+        order.check().is_some_and(|scalars| {
+            let mut scalars = self.scalars[..scalars].iter();
+            scalars.all(|&token| is_scalar(line, tokens, token as usize))
+        })
     }
-    .check()
-    .is_some()
-        && notes.scalars[..notes.scalars_len]
-            .iter()
-            .all(|&token| is_scalar(line, tokens, token as usize))
+
+    fn classify(&mut self, line: &[u8], tokens: &[u32]) {
+        let count = tokens.len();
+        if self.ends.len() < count || self.kinds.len() < count + BEHIND {
+            self.kinds.resize(count * 2 + BEHIND, OTHER);
+            self.scalars.resize(count * 2, 0);
+            self.ends.resize(count * 2, 0);
+        }
+        for (kind, &position) in self.kinds.iter_mut().zip(tokens) {
+            *kind = KINDS[usize::from(line[position as usize])];
+        }
+        self.kinds[count..count + BEHIND].fill(OTHER);
+    }
+
+    /// The keys of the object that opens at `token`, which must be part of the last line found valid.
+    #[inline]
+    pub(super) fn keys(&self, token: u32) -> KeyTokens {
+        let end = self.ends.get(token as usize).copied().unwrap_or_default();
+        KeyTokens { next: token + 1, end }
+    }
+
+    /// The token behind which the value at `token` ends.
+    #[inline]
+    fn value_end(&self, token: u32) -> u32 {
+        let opens = self.kinds.get(token as usize).is_some_and(|kind| kind & !1 == OPEN_OBJECT);
+        let end = self.ends.get(token as usize).copied().unwrap_or(u32::MAX);
+        if opens { end } else { token }
+    }
+
+    /// Whether the value at `token` is an object.
+    #[inline]
+    pub(super) fn is_object(&self, token: u32) -> bool {
+        self.kinds.get(token as usize) == Some(&OPEN_OBJECT)
+    }
 }
 
-fn classify(line: &[u8], tokens: &[u32], notes: &mut Notes) {
-    let count = tokens.len();
-    if notes.kinds.len() < count + BEHIND {
-        notes.kinds.resize(count * 2 + BEHIND, OTHER);
-        notes.scalars.resize(count * 2 + 1, 0);
+/// Walks over the keys of an object, not into their values. The token of a key is its opening quote;
+/// the next one is the colon, the one after that its value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeyTokens {
+    next: u32,
+    end: u32,
+}
+
+impl KeyTokens {
+    /// The next key.
+    #[inline]
+    pub(super) fn next(&mut self, notes: &Notes) -> Option<u32> {
+        let key = self.next;
+        if key >= self.end {
+            return None;
+        }
+        // Behind the value stands a comma, or the closing bracket.
+        self.next = notes.value_end(key + 2).saturating_add(2);
+        Some(key)
     }
-    let (kinds, scalars) = (&mut notes.kinds[..count + BEHIND], &mut notes.scalars[..=count]);
-    let mut scalars_len = 0;
-    for (token, &position) in tokens.iter().enumerate() {
-        let kind = KINDS[usize::from(line[position as usize])];
-        kinds[token] = kind;
-        // Written whether it counts or not: only the next place depends on the text.
-        scalars[scalars_len] = token as u32;
-        scalars_len += usize::from(kind == SCALAR);
-    }
-    kinds[count..].fill(OTHER);
-    notes.scalars_len = scalars_len;
 }
 
 /// The walk over the kinds of the tokens, checking their order.
 struct Order<'a> {
     kinds: &'a [u8],
+    scalars: &'a mut [u32],
+    ends: &'a mut [u32],
     at: usize,
+    scalars_len: usize,
     /// One bit per open bracket, the innermost lowest: 1 for an object.
-    open: u64,
-    depth: u32,
-    keys: &'a mut Vec<KeyToken>,
-    /// Per depth the last key that was noted: the one whose value is being read, if its object is
-    /// still open.
-    owners: [u32; NOTED_DEPTH as usize + 1],
+    objects: u64,
+    depth: usize,
+    /// The tokens of the open brackets.
+    open: [u32; MAX_DEPTH as usize],
 }
 
 /// What must come next.
@@ -138,8 +158,9 @@ enum Next {
 }
 
 impl Order<'_> {
-    fn check(mut self) -> Option<()> {
-        self.keys.clear();
+    /// The number of literals and numbers, if the order is right.
+    #[inline]
+    fn check(mut self) -> Option<usize> {
         if self.kinds[0] != OPEN_OBJECT {
             return None;
         }
@@ -152,7 +173,9 @@ impl Order<'_> {
                 }
                 Next::Value => self.value()?,
                 // The last bracket must be the last token.
-                Next::Done => return (self.at + BEHIND == self.kinds.len()).then_some(()),
+                Next::Done => {
+                    return (self.at + BEHIND == self.kinds.len()).then_some(self.scalars_len);
+                }
             }
         }
     }
@@ -164,39 +187,45 @@ impl Order<'_> {
         const MEMBER: u32 = u32::from_le_bytes([STRING, COLON, STRING, COMMA]);
         const ANY_LEAF: u32 = !u32::from_le_bytes([0, 0, STRING ^ SCALAR, 0]);
         const KEY: u32 = u32::from_le_bytes([STRING, COLON, 0, 0]);
-        let noted = self.depth <= NOTED_DEPTH;
         loop {
             let four = self.kinds.get(self.at..self.at + 4)?.first_chunk::<4>()?;
             let four = u32::from_le_bytes(*four);
-            let number = self.keys.len() as u32;
-            if noted {
-                self.keys.push(KeyToken { token: self.at as u32, next: number + 1 });
-            }
             if four & ANY_LEAF != MEMBER {
-                if noted {
-                    self.owners[self.depth as usize] = number;
-                }
                 self.at += 2;
                 return (four & 0xffff == KEY).then_some(());
             }
+            self.leaf(self.at + 2, four >> 16)?;
             self.at += 4;
         }
+    }
+
+    /// Notes a string or scalar at `token`. Written whether it is a scalar or not: only the next
+    /// place depends on the text, no branch.
+    #[inline]
+    fn leaf(&mut self, token: usize, kind: u32) -> Option<()> {
+        *self.scalars.get_mut(self.scalars_len)? = token as u32;
+        self.scalars_len += (kind & 1) as usize;
+        Some(())
     }
 
     /// A value, and what it completes.
     #[inline]
     fn value(&mut self) -> Option<Next> {
+        let token = self.at;
         match self.take()? {
-            STRING | SCALAR => self.after_value(),
+            kind @ (STRING | SCALAR) => {
+                self.leaf(token, kind.into())?;
+                self.after_value()
+            }
             OPEN_OBJECT => {
-                self.push(1)?;
+                self.push(token, 1)?;
                 if *self.kinds.get(self.at)? != CLOSE_OBJECT {
                     return Some(Next::Member);
                 }
                 self.after_value()
             }
             OPEN_ARRAY => {
-                self.push(0)?;
+                self.push(token, 0)?;
                 if *self.kinds.get(self.at)? != CLOSE_ARRAY {
                     return Some(Next::Value);
                 }
@@ -213,29 +242,27 @@ impl Order<'_> {
             if self.depth == 0 {
                 return Some(Next::Done);
             }
+            let token = self.at;
             let kind = self.take()?;
-            let object = self.open & 1 == 1;
+            let object = self.objects & 1 == 1;
             if kind == COMMA {
                 return Some(if object { Next::Member } else { Next::Value });
             }
             if kind != if object { CLOSE_OBJECT } else { CLOSE_ARRAY } {
                 return None;
             }
-            self.open >>= 1;
+            self.objects >>= 1;
             self.depth -= 1;
-            if self.open & 1 == 1 && self.depth <= NOTED_DEPTH {
-                let owner = self.owners[self.depth as usize] as usize;
-                self.keys[owner].next = self.keys.len() as u32;
-            }
+            let opened = *self.open.get(self.depth)?;
+            *self.ends.get_mut(opened as usize)? = token as u32;
         }
     }
 
     #[inline]
-    fn push(&mut self, object: u64) -> Option<()> {
-        if self.depth >= MAX_DEPTH {
-            return None;
-        }
-        self.open = self.open << 1 | object;
+    fn push(&mut self, token: usize, object: u64) -> Option<()> {
+        // There is room for as many as may be open.
+        *self.open.get_mut(self.depth)? = token as u32;
+        self.objects = self.objects << 1 | object;
         self.depth += 1;
         Some(())
     }

@@ -5,8 +5,8 @@ use simd_json::{Buffers, ErrorType, Tape, fill_tape_padded};
 
 use super::diagnose::diagnose;
 use super::event::{Event, Found};
-use super::fields::{Fields, Keys};
-use super::grammar::{self, Notes};
+use super::fields::{Fields, KeySets};
+use super::grammar::Notes;
 use super::{Locations, PADDING, RejectReason, Rejection, escape};
 
 /// What the parser needs grows to several times the length of a line. After one longer than this it is
@@ -20,7 +20,7 @@ pub struct Parser {
     last_was_large: bool,
     notes: Notes,
     found: Found,
-    keys: Keys,
+    sets: KeySets,
 }
 
 impl std::fmt::Debug for Parser {
@@ -48,7 +48,7 @@ impl Parser {
             last_was_large: false,
             notes: Notes::default(),
             found: Found::default(),
-            keys: Keys::default(),
+            sets: KeySets::default(),
         }
     }
 
@@ -75,17 +75,17 @@ impl Parser {
         let escapes = memchr::memchr(b'\\', line).is_some();
         let tokens = self.buffers.structural_indexes();
         let valid = structural
-            && grammar::is_one_object(line, tokens, &mut self.notes)
+            && self.notes.is_one_object(line, tokens)
             && (!escapes || escape::all_valid(line));
         let read = valid
             .then(|| Fields {
-                line,
+                padded: buffer,
                 tokens,
-                keys: self.notes.keys(),
+                notes: &self.notes,
                 escapes,
                 locations,
                 found: &mut self.found,
-                sets: &mut self.keys,
+                sets: &mut self.sets,
             })
             .and_then(Fields::read);
         if read.is_none() {

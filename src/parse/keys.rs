@@ -1,5 +1,7 @@
 //! Keys, and whether one stands twice in its object.
 
+use crate::route::{Words, name_hash};
+
 /// Where the bytes of a key are: in the line, or unescaped beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyBytes {
@@ -25,6 +27,58 @@ impl KeyBytes {
         let bytes = if self.len & UNESCAPED == 0 { line } else { unescaped };
         let (start, len) = (self.start as usize, (self.len & !UNESCAPED) as usize);
         bytes.get(start..start + len).unwrap_or_default()
+    }
+}
+
+/// A key as it was read: what is compared with the names that matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) bytes: KeyBytes,
+    words: Words,
+    len: usize,
+}
+
+impl Key {
+    #[inline]
+    pub(crate) fn new(bytes: KeyBytes, words: Words, len: usize) -> Self {
+        Self { bytes, words, len }
+    }
+
+    /// The words, and the length.
+    #[inline]
+    pub(crate) fn words(self) -> (Words, usize) {
+        (self.words, self.len)
+    }
+
+    /// Its [`name_hash`]; the two slices are those of [`KeyBytes::of`].
+    #[inline]
+    pub(crate) fn hash(self, line: &[u8], unescaped: &[u8]) -> u64 {
+        if self.len <= Words::BYTES {
+            self.words.hash(self.len)
+        } else {
+            name_hash(self.bytes.of(line, unescaped))
+        }
+    }
+}
+
+/// A name from the config, to compare keys with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    words: Words,
+    bytes: Box<[u8]>,
+}
+
+impl Name {
+    pub(crate) fn new(bytes: Box<[u8]>) -> Self {
+        Self { words: Words::of(&bytes), bytes }
+    }
+
+    /// Whether `key` is this name; the two slices are those of [`KeyBytes::of`].
+    #[inline]
+    pub(crate) fn is(&self, key: Key, line: &[u8], unescaped: &[u8]) -> bool {
+        self.words == key.words
+            && self.bytes.len() == key.len
+            && (key.len <= Words::BYTES || *key.bytes.of(line, unescaped) == *self.bytes)
     }
 }
 
@@ -84,7 +138,6 @@ impl KeySet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::name_hash;
 
     fn repeats(keys: &[String]) -> bool {
         let line: Vec<u8> = keys.concat().into_bytes();

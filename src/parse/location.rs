@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::keys::Name;
+
 /// Locations a table can have.
 pub const MAX_LOCATIONS: usize = 4;
 
@@ -17,10 +19,10 @@ pub struct Locations {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Root {
-    name: Box<[u8]>,
+    name: Name,
     /// The location that ends here; a root is either a location or on the way to some.
     location: Option<u8>,
-    below: Vec<(Box<[u8]>, u8)>,
+    below: Vec<(Name, u8)>,
 }
 
 /// One location: its root, and whether the preferences are the root itself or a level below.
@@ -75,7 +77,7 @@ impl Locations {
         let mut locations = Self::default();
         for (at, pointer) in pointers.iter().enumerate() {
             let path = pointer.as_ref().strip_prefix("/context/").ok_or(LocationError::Form(at))?;
-            let mut segments = path.split('/').map(unescape);
+            let mut segments = path.split('/');
             match (segments.next(), segments.next(), segments.next()) {
                 (Some(root), None, _) if !root.is_empty() => locations.add(at, root, None)?,
                 (Some(root), Some(leaf), None) if !root.is_empty() && !leaf.is_empty() => {
@@ -90,9 +92,10 @@ impl Locations {
     fn add(
         &mut self,
         at: usize,
-        root: Box<[u8]>,
-        leaf: Option<Box<[u8]>>,
+        root: &str,
+        leaf: Option<&str>,
     ) -> Result<(), LocationError> {
+        let (root, leaf) = (unescape(root), leaf.map(unescape));
         let number = self.list.len() as u8;
         let known = self.roots.iter().position(|r| r.name == root);
         let position = known.unwrap_or(self.roots.len());
@@ -119,10 +122,11 @@ impl Locations {
         &self.list
     }
 
-    /// What the key `name` of `context` leads to, and the number of its root.
+    /// What a key of `context` leads to, and the number of its root; `is` tells whether the key has a
+    /// name.
     #[inline]
-    pub(crate) fn root(&self, name: &[u8]) -> Option<(u8, Step)> {
-        let position = self.roots.iter().position(|root| *root.name == *name)?;
+    pub(crate) fn root(&self, is: impl Fn(&Name) -> bool) -> Option<(u8, Step)> {
+        let position = self.roots.iter().position(|root| is(&root.name))?;
         let step = match self.roots[position].location {
             Some(location) => Step::Location(location),
             None => Step::Root,
@@ -130,17 +134,17 @@ impl Locations {
         Some((position as u8, step))
     }
 
-    /// The location at key `name` of the object at `root`.
+    /// The location at a key of the object at `root`; `is` tells whether the key has a name.
     #[inline]
-    pub(crate) fn below(&self, root: u8, name: &[u8]) -> Option<u8> {
+    pub(crate) fn below(&self, root: u8, is: impl Fn(&Name) -> bool) -> Option<u8> {
         let (_, location) =
-            self.roots[usize::from(root)].below.iter().find(|(n, _)| **n == *name)?;
+            self.roots[usize::from(root)].below.iter().find(|(name, _)| is(name))?;
         Some(*location)
     }
 }
 
-fn unescape(segment: &str) -> Box<[u8]> {
-    segment.replace("~1", "/").replace("~0", "~").into_bytes().into()
+fn unescape(segment: &str) -> Name {
+    Name::new(segment.replace("~1", "/").replace("~0", "~").into_bytes().into())
 }
 
 #[cfg(test)]
@@ -166,6 +170,7 @@ mod tests {
     #[test]
     fn segments_are_unescaped() {
         let locations = Locations::new(&["/context/a~1b~0c"]).unwrap();
-        assert!(locations.root(b"a/b~c").is_some());
+        let expected = Name::new((*b"a/b~c").into());
+        assert!(locations.root(|name| *name == expected).is_some());
     }
 }

@@ -13,12 +13,13 @@ mod handle;
 mod names;
 mod spec;
 mod table;
+mod words;
 
 pub use bits::BitSet;
 pub(crate) use bits::{contains as bit_is_set, ones};
 pub use handle::{Handle, Reader};
 pub use names::NameIndex;
-pub(crate) use names::hash as name_hash;
+pub(crate) use words::{Words, hash as name_hash};
 pub use spec::{
     CategorySpec, DestinationSpec, Match, Missing, SourceSpec, SpecError, TableSpec, Unmapped,
 };

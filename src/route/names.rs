@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::words::{fold, hash};
+
 /// Finds the number of a name in one probe: hash, one slot, one comparison.
 ///
 /// The names come from the config; what is looked up comes from outside and may be anything.
@@ -85,38 +87,7 @@ fn place(names: &[(u16, u64)], seed: u64, size: usize) -> Option<Box<[u16]>> {
     Some(slots)
 }
 
-/// A hash of a short name: up to 16 bytes are two loads that may overlap, so that its cost hardly
-/// depends on the length. No defence against chosen collisions: a look-up compares with one name
-/// whatever the hash.
-#[inline]
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    let len = bytes.len();
-    let (mut first, last) = if let (Some(first), Some(last)) =
-        (bytes.first_chunk::<8>(), bytes.last_chunk::<8>())
-    {
-        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
-    } else if let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) {
-        (u64::from(first) << 8 | u64::from(bytes[len / 2]), last.into())
-    } else {
-        (0, 0)
-    };
-    if len > 16 {
-        for word in bytes[8..len - 8].chunks(8) {
-            let mut padded = [0; 8];
-            padded[..word.len()].copy_from_slice(word);
-            first = fold(first ^ u64::from_le_bytes(padded), 0xe703_7ed1_a0b4_28db);
-        }
-    }
-    // A multiplication for each part: what differs in one of them, or only in the length, cannot
-    // cancel out.
-    let length = (len as u64).wrapping_mul(0x8ebc_6af0_9c88_c6e3);
-    let first = fold(first ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93);
-    fold(first.wrapping_add(length), last ^ 0xa076_1d64_78bd_642f)
-}
-
-/// Whether two names are equal; short ones by the loads that [`hash`] makes, without a call.
+/// Whether two names are equal; short ones by two loads that may overlap, without a call.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() || a.len() > 16 {
@@ -133,13 +104,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 #[inline]
 fn seeded(hash: u64, seed: u64) -> u64 {
     fold(hash ^ 0x8ebc_6af0_9c88_c6e3, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-}
-
-/// The two halves of a product, folded.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
-    (wide as u64) ^ (wide >> 64) as u64
 }
 
 #[cfg(test)]
