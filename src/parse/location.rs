@@ -89,12 +89,7 @@ impl Locations {
         Ok(locations)
     }
 
-    fn add(
-        &mut self,
-        at: usize,
-        root: &str,
-        leaf: Option<&str>,
-    ) -> Result<(), LocationError> {
+    fn add(&mut self, at: usize, root: &str, leaf: Option<&str>) -> Result<(), LocationError> {
         let (root, leaf) = (unescape(root), leaf.map(unescape));
         let number = self.list.len() as u8;
         let known = self.roots.iter().position(|r| r.name == root);

@@ -17,7 +17,9 @@ mod json;
 mod keys;
 mod lines;
 mod location;
+mod masks;
 mod reject;
+mod scalar;
 
 pub use event::{Context, Event, Member, Node, Value};
 pub use json::Parser;

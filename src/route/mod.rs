@@ -19,7 +19,6 @@ pub use bits::BitSet;
 pub(crate) use bits::{contains as bit_is_set, ones};
 pub use handle::{Handle, Reader};
 pub use names::NameIndex;
-pub(crate) use words::{Words, hash as name_hash};
 pub use spec::{
     CategorySpec, DestinationSpec, Match, Missing, SourceSpec, SpecError, TableSpec, Unmapped,
 };
@@ -27,3 +26,4 @@ pub use table::{
     CategoryMask, Class, ClassId, Destination, DestinationId, MAX_CATEGORIES, MAX_DESTINATIONS,
     RoutingTable, SourceId,
 };
+pub(crate) use words::{Words, hash as name_hash};
