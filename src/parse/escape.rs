@@ -1,5 +1,7 @@
 //! Escape sequences of JSON strings (RFC 8259, section 7).
 
+use super::masks::{GROUP, equal};
+
 /// The escape that starts at the `\` at `at`: its length and the character, or `None` where it is
 /// not a valid one. A lone surrogate is not valid.
 pub(crate) fn decode(bytes: &[u8], at: usize) -> Option<(usize, char)> {
@@ -36,23 +38,61 @@ fn decode_unicode(bytes: &[u8], at: usize) -> Option<(usize, char)> {
 }
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
-    let digits = bytes.get(at..at + 4)?;
-    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+    let digits = bytes.get(at..)?.first_chunk::<4>()?.map(|digit| HEX[usize::from(digit)]);
+    let value = digits.iter().fold(0, |value, &digit| value << 4 | u32::from(digit));
+    (digits.iter().all(|digit| *digit < 16)).then_some(value)
 }
+
+/// The values of hexadecimal digits.
+static HEX: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < digits.len() {
+        values[digits[value] as usize] = value as u8;
+        values[digits[value].to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 /// Whether every `\` of `line` starts a valid escape sequence.
 ///
 /// In a valid text a `\` stands only in strings, which the walk makes sure of; no escape sequence
 /// reaches across the end of its string, because a `"` is not part of any but `\"`.
 pub(crate) fn all_valid(line: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', &line[at..]) {
-        let Some((length, _)) = decode(line, at + found) else {
-            return false;
-        };
-        at += found + length;
+    let (groups, rest) = line.as_chunks::<GROUP>();
+    let mut last = [0; GROUP];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut next = 0;
+    for (group, bytes) in groups.iter().chain([&last]).enumerate() {
+        let mut found = equal(bytes, b'\\');
+        while found != 0 {
+            let at = group * GROUP + found.trailing_zeros() as usize;
+            found &= found - 1;
+            // The second of two, or part of a pair of surrogates.
+            if at < next {
+                continue;
+            }
+            let Some(length) = length(line, at) else {
+                return false;
+            };
+            next = at + length;
+        }
     }
     true
+}
+
+/// The length of the escape sequence at `at`, if it is valid.
+#[inline]
+fn length(line: &[u8], at: usize) -> Option<usize> {
+    if *line.get(at + 1)? != b'u' {
+        return b"\"\\/bfnrt".contains(&line[at + 1]).then_some(2);
+    }
+    match hex4(line, at + 2)? {
+        0xd800..0xe000 => decode_unicode(line, at).map(|(length, _)| length),
+        _ => Some(6),
+    }
 }
 
 /// Appends `text`, the inside of a string with valid escapes, to `out` without them.
@@ -75,6 +115,24 @@ pub(crate) fn unescape(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes_are_seen_wherever_they_stand() {
+        for (escape, valid) in
+            [(r"\\", true), (r"\\\", false), (r"\u00e4", true), (r"\ud83d\ude00", true)]
+        {
+            for before in 0..3 * GROUP {
+                let mut line = "x".repeat(before).into_bytes();
+                line.extend_from_slice(escape.as_bytes());
+                for behind in [0, 1, GROUP] {
+                    line.resize(before + escape.len() + behind, b'x');
+                    assert_eq!(all_valid(&line), valid, "{escape} at {before}");
+                    let cut = before + escape.len() - 1;
+                    assert_eq!(all_valid(&line[..cut]), !valid, "{escape} at {before}, cut");
+                }
+            }
+        }
+    }
 
     #[test]
     fn escapes() {

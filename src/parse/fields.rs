@@ -155,7 +155,7 @@ impl Fields<'_> {
     }
 
     /// The inside of the string that opens at `token`.
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, token: u32) -> Option<Key> {
         let start = *self.tokens.get(token as usize)? as usize + 1;
         // Between the closing quote and the next token there is only white space.
@@ -168,20 +168,20 @@ impl Fields<'_> {
         if self.escapes && (len > Words::BYTES || words.contains(b'\\')) {
             return self.escaped_key(start, len);
         }
-        Some(Key::new(KeyBytes::in_line(start, len), words, len))
+        Some(Key { bytes: KeyBytes::in_line(start, len), words })
     }
 
     #[cold]
     fn escaped_key(&mut self, start: usize, len: usize) -> Option<Key> {
         let text = self.padded.get(start..start + len)?;
         if !text.contains(&b'\\') {
-            return Some(Key::new(KeyBytes::in_line(start, len), Words::of(text), len));
+            return Some(Key { bytes: KeyBytes::in_line(start, len), words: Words::of(text) });
         }
         let unescaped = &mut self.found.unescaped;
         let at = unescaped.len();
         escape::unescape(text, unescaped);
         let name = unescaped.get(at..)?;
-        Some(Key::new(KeyBytes::unescaped(at, name.len()), Words::of(name), name.len()))
+        Some(Key { bytes: KeyBytes::unescaped(at, name.len()), words: Words::of(name) })
     }
 }
 
@@ -232,7 +232,6 @@ static BY_LENGTH: [(Words, usize); Words::BYTES + 1] = {
 
 #[inline]
 fn field_of(key: Key) -> usize {
-    let (words, len) = key.words();
-    let (name, field) = BY_LENGTH[len.min(Words::BYTES)];
-    if words == name { field } else { OTHER }
+    let (name, field) = BY_LENGTH[key.bytes.len().min(Words::BYTES)];
+    if key.words == name { field } else { OTHER }
 }

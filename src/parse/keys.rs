@@ -22,10 +22,16 @@ impl KeyBytes {
         Self { start: start as u32, len: len as u32 | UNESCAPED }
     }
 
+    /// The length in bytes.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        (self.len & !UNESCAPED) as usize
+    }
+
     #[inline]
     pub(crate) fn of<'a>(self, line: &'a [u8], unescaped: &'a [u8]) -> &'a [u8] {
         let bytes = if self.len & UNESCAPED == 0 { line } else { unescaped };
-        let (start, len) = (self.start as usize, (self.len & !UNESCAPED) as usize);
+        let (start, len) = (self.start as usize, self.len());
         bytes.get(start..start + len).unwrap_or_default()
     }
 }
@@ -34,27 +40,15 @@ impl KeyBytes {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     pub(crate) bytes: KeyBytes,
-    words: Words,
-    len: usize,
+    pub(crate) words: Words,
 }
 
 impl Key {
-    #[inline]
-    pub(crate) fn new(bytes: KeyBytes, words: Words, len: usize) -> Self {
-        Self { bytes, words, len }
-    }
-
-    /// The words, and the length.
-    #[inline]
-    pub(crate) fn words(self) -> (Words, usize) {
-        (self.words, self.len)
-    }
-
     /// Its [`name_hash`]; the two slices are those of [`KeyBytes::of`].
     #[inline]
     pub(crate) fn hash(self, line: &[u8], unescaped: &[u8]) -> u64 {
-        if self.len <= Words::BYTES {
-            self.words.hash(self.len)
+        if self.bytes.len() <= Words::BYTES {
+            self.words.hash(self.bytes.len())
         } else {
             name_hash(self.bytes.of(line, unescaped))
         }
@@ -77,8 +71,8 @@ impl Name {
     #[inline]
     pub(crate) fn is(&self, key: Key, line: &[u8], unescaped: &[u8]) -> bool {
         self.words == key.words
-            && self.bytes.len() == key.len
-            && (key.len <= Words::BYTES || *key.bytes.of(line, unescaped) == *self.bytes)
+            && self.bytes.len() == key.bytes.len()
+            && (self.bytes.len() <= Words::BYTES || *key.bytes.of(line, unescaped) == *self.bytes)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Sixty-four tokens as masks, one for each kind of token.
+//! Masks of sixty-four bytes: which of them are something, one bit each.
 
 use wide::u8x16;
 
-/// Tokens that are looked at together.
+/// Bytes that are looked at together.
 pub(super) const GROUP: usize = 64;
 
 /// One bit per token of a group, the first one lowest.
@@ -31,6 +31,16 @@ impl Masks {
     pub(super) fn brackets(&self) -> u64 {
         self.open_object | self.open_array | self.close_object | self.close_array
     }
+}
+
+/// Which of the bytes are `byte`.
+#[inline]
+pub(super) fn equal(bytes: &[u8; GROUP], byte: u8) -> u64 {
+    let quarters = bytes.as_chunks::<16>().0.iter().enumerate();
+    quarters.fold(0, |mask, (quarter, sixteen)| {
+        let same = u8x16::new(*sixteen).simd_eq(u8x16::splat(byte));
+        mask | u64::from(same.to_bitmask()) << (16 * quarter)
+    })
 }
 
 /// Bit `b` of byte `n` becomes bit `n` of word `b`.

@@ -71,9 +71,17 @@ static MASKS: [(u64, u64); Words::BYTES + 1] = {
 /// A hash of a name, quick for short ones. No defence against chosen collisions: whoever looks up by
 /// it compares with one name whatever the hash.
 pub(crate) fn hash(name: &[u8]) -> u64 {
-    let mut hash = Words::of(name).hash(name.len());
-    for rest in name.chunks(Words::BYTES).skip(1) {
-        hash = fold(hash ^ 0xe703_7ed1_a0b4_28db, Words::of(rest).hash(rest.len()) | 1);
+    let whole = |bytes: &[u8; Words::BYTES]| Words::cut(bytes, Words::BYTES).hash(name.len());
+    let (Some((first, rest)), Some(last)) = (name.split_first_chunk(), name.last_chunk()) else {
+        return Words::of(name).hash(name.len());
+    };
+    let mut hash = whole(first);
+    if rest.is_empty() {
+        return hash;
+    }
+    // The last piece may overlap the one before.
+    for piece in rest[..rest.len() - 1].as_chunks().0.iter().chain([last]) {
+        hash = fold(hash ^ 0xe703_7ed1_a0b4_28db, whole(piece) | 1);
     }
     hash
 }
