@@ -101,20 +101,20 @@ fn switch_off(event: &Event<'_>, table: &RoutingTable, off: &mut BitSet) -> bool
     }
     let all_off = event
         .members(integrations)
-        .any(|(name, _, value)| name == b"All" && matches!(value, Value::False));
+        .any(|(name, value)| name.bytes == b"All" && matches!(value, Value::False));
     if all_off {
         off.fill_to(table.destinations().len());
     } else {
         off.clear();
     }
     let mut any = all_off;
-    for (name, hash, value) in event.members(integrations) {
+    for (name, value) in event.members(integrations) {
         let on = match value {
             Value::True | Value::Object => true,
             Value::False | Value::Other => false,
         };
         if on == all_off {
-            for destination in table.integration(name, hash) {
+            for destination in table.integration(&name) {
                 if on {
                     off.remove(destination.0.into());
                 } else {

@@ -75,8 +75,8 @@ fn in_context(event: &Event<'_>, table: &RoutingTable) -> (ConsentState, u32) {
 fn granted(event: &Event<'_>, preferences: Node, table: &RoutingTable) -> (ConsentState, u32) {
     let mut mask = CategoryMask::default();
     let mut unknown = 0;
-    for (id, hash, value) in event.members(preferences) {
-        match table.category_hashed(id, hash) {
+    for (id, value) in event.members(preferences) {
+        match table.category(&id) {
             Some(category) => mask.insert_if(value.is_true(), category),
             None => unknown += 1,
         }
@@ -102,7 +102,7 @@ fn check_update(event: &Event<'_>) -> Result<(), Rejection> {
 
 fn all_booleans(event: &Event<'_>, node: Option<Node>) -> bool {
     node.is_some_and(|node| {
-        event.members(node).all(|(_, _, value)| match value {
+        event.members(node).all(|(_, value)| match value {
             Value::True | Value::False => true,
             Value::Object | Value::Other => false,
         })

@@ -1,7 +1,9 @@
 //! The borrowed view of one event.
 
+use super::MAX_LOCATIONS;
+use super::keys::{Key, KeyBytes};
 use super::location::Locations;
-use super::{MAX_LOCATIONS, keys::KeyBytes};
+use crate::route::Spelled;
 
 /// What `context` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,8 +63,7 @@ impl Value {
 /// A key and its value, in a preferences object or in `integrations`.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
-    pub(crate) key: KeyBytes,
-    /// `name_hash` of the key.
+    pub(crate) key: Key,
     pub(crate) hash: u64,
     /// The value.
     pub value: Value,
@@ -145,10 +146,9 @@ impl<'a> Event<'a> {
         })
     }
 
-    /// The members of a preferences object or of `integrations`: key (unescaped), its
-    /// `name_hash`, and value.
+    /// The members of a preferences object or of `integrations`: key (unescaped) and value.
     #[inline]
-    pub(crate) fn members(&self, node: Node) -> impl Iterator<Item = (&'a [u8], u64, Value)> + 'a {
+    pub(crate) fn members(&self, node: Node) -> impl Iterator<Item = (Spelled<'a>, Value)> + 'a {
         let (line, found) = (self.line, self.found);
         let members = match node {
             Node::Object { first, count } => {
@@ -157,8 +157,10 @@ impl<'a> Event<'a> {
             }
             Node::Absent | Node::NotObject => &[],
         };
-        members
-            .iter()
-            .map(move |member| (member.key.of(line, &found.unescaped), member.hash, member.value))
+        members.iter().map(move |member| {
+            let Key { bytes, words } = member.key;
+            let bytes = bytes.of(line, &found.unescaped);
+            (Spelled { bytes, words, hash: member.hash }, member.value)
+        })
     }
 }

@@ -98,7 +98,7 @@ impl Fields<'_> {
         while let Some(token) = keys.next(self.notes) {
             let key = self.key(token)?;
             let Found { unescaped, duplicate, .. } = &mut *self.found;
-            let hash = key.hash(self.padded, unescaped);
+            let hash = key.spelled(self.padded, unescaped).hash;
             *duplicate |= self.sets.outer.insert(key.bytes, hash, self.padded, unescaped);
             if let Some(location) = self.locations.below(root, |name| self.is(name, key)) {
                 self.found.located[usize::from(location)] = self.members(token + 2)?;
@@ -121,9 +121,9 @@ impl Fields<'_> {
             let key = self.key(token)?;
             let value = VALUES[usize::from(self.first_byte(token + 2)?)];
             let Found { unescaped, duplicate, .. } = &mut *self.found;
-            let hash = key.hash(self.padded, unescaped);
+            let hash = key.spelled(self.padded, unescaped).hash;
             *duplicate |= self.sets.inner.insert(key.bytes, hash, self.padded, unescaped);
-            self.found.members.push(Member { key: key.bytes, hash, value });
+            self.found.members.push(Member { key, hash, value });
         }
         self.found.duplicate |= self.sets.inner.repeated(self.padded, &self.found.unescaped);
         let count = self.found.members.len() - first;
@@ -175,13 +175,13 @@ impl Fields<'_> {
     fn escaped_key(&mut self, start: usize, len: usize) -> Option<Key> {
         let text = self.padded.get(start..start + len)?;
         if !text.contains(&b'\\') {
-            return Some(Key { bytes: KeyBytes::in_line(start, len), words: Words::of(text) });
+            return Some(Key { bytes: KeyBytes::in_line(start, len), words: Words::load(text) });
         }
         let unescaped = &mut self.found.unescaped;
         let at = unescaped.len();
         escape::unescape(text, unescaped);
         let name = unescaped.get(at..)?;
-        Some(Key { bytes: KeyBytes::unescaped(at, name.len()), words: Words::of(name) })
+        Some(Key { bytes: KeyBytes::unescaped(at, name.len()), words: Words::load(name) })
     }
 }
 

@@ -63,7 +63,7 @@ impl Notes {
         let groups = tokens.len().div_ceil(GROUP);
         self.classify(line, tokens, groups);
         let (kinds, _) = self.kinds[..groups * GROUP].as_chunks::<GROUP>();
-        let mut brackets = Brackets::new(&mut self.ends, tokens.len());
+        let mut brackets = Brackets::new(&mut self.ends);
         let mut order = Order::default();
         for (group, kinds) in kinds.iter().enumerate() {
             let first = group * GROUP;
@@ -82,7 +82,7 @@ impl Notes {
                 scalars &= scalars - 1;
             }
         }
-        brackets.are_one_pair_around_all() && self.kinds[0] == OPEN_OBJECT
+        brackets.are_one_pair_around_all(tokens.len()) && self.kinds[0] == OPEN_OBJECT
     }
 
     fn classify(&mut self, line: &[u8], tokens: &[u32], groups: usize) {
@@ -91,7 +91,13 @@ impl Notes {
             self.kinds.resize(groups * 2 * GROUP, OTHER);
             self.ends.resize(groups * 2 * GROUP, 0);
         }
-        for (kind, &position) in self.kinds.iter_mut().zip(tokens) {
+        // Eight at a time: the loop costs as much as what is done in it.
+        let (eights, rest) = tokens.as_chunks::<8>();
+        let (kinds, last) = self.kinds.split_at_mut(eights.len() * 8);
+        for (kinds, positions) in kinds.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
+            *kinds = positions.map(|position| KINDS[usize::from(line[position as usize])]);
+        }
+        for (kind, &position) in last.iter_mut().zip(rest) {
             *kind = KINDS[usize::from(line[position as usize])];
         }
         self.kinds[count..groups * GROUP].fill(OTHER);
@@ -144,18 +150,20 @@ impl KeyTokens {
 /// Which bracket closes which.
 struct Brackets<'a> {
     ends: &'a mut [u32],
-    count: usize,
     /// The tokens of the open brackets.
     open: [u32; MAX_DEPTH as usize],
-    depth: usize,
+    depth: u32,
+    deepest: u32,
     /// One bit per open bracket, the innermost lowest: 1 for an object.
     objects: u64,
-    wrong: bool,
+    /// 1 once one was closed by one of another kind.
+    mismatch: u64,
 }
 
 impl<'a> Brackets<'a> {
-    fn new(ends: &'a mut [u32], count: usize) -> Self {
-        Self { ends, count, open: [0; MAX_DEPTH as usize], depth: 0, objects: 0, wrong: false }
+    fn new(ends: &'a mut [u32]) -> Self {
+        let open = [0; MAX_DEPTH as usize];
+        Self { ends, open, depth: 0, deepest: 0, objects: 0, mismatch: 0 }
     }
 
     /// Goes through the brackets of a group, which begins at token `first`. Returns for each of its
@@ -168,7 +176,7 @@ impl<'a> Brackets<'a> {
             let bit = brackets.trailing_zeros();
             brackets &= brackets - 1;
             let object = self.objects & 1;
-            self.bracket(first + bit as usize, kinds[bit as usize]);
+            self.bracket(first as u32 + bit, kinds[bit as usize]);
             changes |= (object ^ self.objects & 1) << bit;
         }
         // What changes at a token stays so behind it.
@@ -180,27 +188,28 @@ impl<'a> Brackets<'a> {
 
     /// Opens or closes, without a branch on which.
     #[inline]
-    fn bracket(&mut self, token: usize, kind: u8) {
-        let closes = kind & (CLOSE_OBJECT | CLOSE_ARRAY) != 0;
-        let (up, down) = (usize::from(!closes), usize::from(closes));
-        self.wrong |= self.depth < down || self.depth + up > MAX_DEPTH as usize;
-        let level = self.depth.wrapping_sub(down) % MAX_DEPTH as usize;
-        let opened = if closes { self.open[level] } else { token as u32 };
-        let object = u64::from(kind == OPEN_OBJECT);
-        let is_object = u64::from(kind == CLOSE_OBJECT);
-        self.wrong |= closes && self.objects & 1 != is_object;
-        self.open[level] = opened;
+    fn bracket(&mut self, token: u32, kind: u8) {
+        let closes = u32::from(kind >> 4 & 1 | kind >> 5 & 1);
+        let opens = 1 - closes;
+        let level = self.depth.wrapping_sub(closes);
+        let open = &mut self.open[(level % MAX_DEPTH) as usize];
+        let opened = if closes == 1 { *open } else { token };
+        *open = opened;
         if let Some(end) = self.ends.get_mut(opened as usize) {
-            *end = token as u32;
+            *end = token;
         }
-        self.objects = self.objects << up >> down | object;
-        self.depth = level + up;
-        // The last bracket must be the last token.
-        self.wrong |= self.depth == 0 && token + 1 != self.count;
+        // One that closes nothing makes the depth wrap around.
+        self.depth = level.wrapping_add(opens);
+        self.deepest = self.deepest.max(self.depth);
+        let closes_object = u64::from(kind >> 4 & 1);
+        self.mismatch |= u64::from(closes) & (self.objects ^ closes_object);
+        self.objects = self.objects << opens >> closes | u64::from(kind >> 2 & 1);
     }
 
-    fn are_one_pair_around_all(&self) -> bool {
-        !self.wrong && self.depth == 0 && self.count > 0
+    /// Whether they nest, and the first and the last token are a pair.
+    fn are_one_pair_around_all(&self, count: usize) -> bool {
+        let nest = self.mismatch == 0 && self.deepest <= MAX_DEPTH && self.depth == 0;
+        nest && count > 0 && self.ends[0] as usize == count - 1
     }
 }
 

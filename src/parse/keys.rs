@@ -1,6 +1,6 @@
 //! Keys, and whether one stands twice in its object.
 
-use crate::route::{Words, name_hash};
+use crate::route::{Spelled, Words, name_hash};
 
 /// Where the bytes of a key are: in the line, or unescaped beside it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,14 +44,11 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Its [`name_hash`]; the two slices are those of [`KeyBytes::of`].
+    /// Ready to be looked up; the two slices are those of [`KeyBytes::of`].
     #[inline]
-    pub(crate) fn hash(self, line: &[u8], unescaped: &[u8]) -> u64 {
-        if self.bytes.len() <= Words::BYTES {
-            self.words.hash(self.bytes.len())
-        } else {
-            name_hash(self.bytes.of(line, unescaped))
-        }
+    pub(crate) fn spelled<'a>(self, line: &'a [u8], unescaped: &'a [u8]) -> Spelled<'a> {
+        let bytes = self.bytes.of(line, unescaped);
+        Spelled { bytes, words: self.words, hash: name_hash(bytes, self.words) }
     }
 }
 
@@ -64,7 +61,7 @@ pub(crate) struct Name {
 
 impl Name {
     pub(crate) fn new(bytes: Box<[u8]>) -> Self {
-        Self { words: Words::of(&bytes), bytes }
+        Self { words: Words::load(&bytes), bytes }
     }
 
     /// Whether `key` is this name; the two slices are those of [`KeyBytes::of`].
@@ -140,7 +137,7 @@ mod tests {
         let mut found = false;
         for key in keys {
             let bytes = KeyBytes::in_line(start, key.len());
-            found |= set.insert(bytes, name_hash(key.as_bytes()), &line, &[]);
+            found |= set.insert(bytes, Spelled::new(key.as_bytes()).hash, &line, &[]);
             start += key.len();
         }
         found || set.repeated(&line, &[])

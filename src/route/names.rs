@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::words::{fold, hash};
+use super::words::{Spelled, Words, fold};
 
 /// Finds the number of a name in one probe: hash, one slot, one comparison.
 ///
@@ -13,10 +13,25 @@ pub struct NameIndex {
     mask: u64,
     /// Number of the name plus one; zero is an empty slot.
     slots: Box<[u16]>,
-    names: Box<[Box<[u8]>]>,
+    names: Box<[Name]>,
     /// Numbers of names whose hash is that of an earlier name: no seed separates these. There are
     /// none but by an accident that nobody is likely to see.
     alike: Box<[u16]>,
+}
+
+#[derive(Debug, Clone)]
+struct Name {
+    words: Words,
+    bytes: Box<[u8]>,
+}
+
+impl Name {
+    #[inline]
+    fn is(&self, name: &Spelled<'_>) -> bool {
+        self.words == name.words
+            && self.bytes.len() == name.bytes.len()
+            && (name.bytes.len() <= Words::BYTES || *self.bytes == *name.bytes)
+    }
 }
 
 impl NameIndex {
@@ -31,14 +46,16 @@ impl NameIndex {
             if !seen.insert(name.as_ref()) {
                 continue;
             }
-            let hash = hash(name.as_ref());
+            let hash = Spelled::new(name.as_ref()).hash;
             if hashes.insert(hash) {
                 distinct.push((number, hash));
             } else {
                 alike.push(number);
             }
         }
-        let names = names.iter().map(|name| name.as_ref().into()).collect();
+        let name =
+            |name: &S| Name { words: Words::load(name.as_ref()), bytes: name.as_ref().into() };
+        let names = names.iter().map(name).collect();
         // Every 32 seeds that fail to separate the names double the slots, so this ends.
         let mut size = (distinct.len() * 2).next_power_of_two().max(2);
         let mut seed = 0;
@@ -58,20 +75,20 @@ impl NameIndex {
     #[inline]
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<u16> {
-        self.get_hashed(name, hash(name))
+        self.find(&Spelled::new(name))
     }
 
-    /// As [`NameIndex::get`], for a name whose [`hash`] is known.
+    /// As [`NameIndex::get`].
     #[inline]
-    pub(crate) fn get_hashed(&self, name: &[u8], hash: u64) -> Option<u16> {
-        let slot = self.slots[(seeded(hash, self.seed) & self.mask) as usize];
+    pub(crate) fn find(&self, name: &Spelled<'_>) -> Option<u16> {
+        let slot = self.slots[(seeded(name.hash, self.seed) & self.mask) as usize];
         let number = slot.checked_sub(1)?;
-        if same(&self.names[usize::from(number)], name) {
+        if self.names[usize::from(number)].is(name) {
             return Some(number);
         }
         // An earlier name with the same hash stands in the slot.
         let mut alike = self.alike.iter().copied();
-        alike.find(|&number| *self.names[usize::from(number)] == *name)
+        alike.find(|&number| self.names[usize::from(number)].is(name))
     }
 }
 
@@ -85,20 +102,6 @@ fn place(names: &[(u16, u64)], seed: u64, size: usize) -> Option<Box<[u16]>> {
         *slot = number + 1;
     }
     Some(slots)
-}
-
-/// Whether two names are equal; short ones by two loads that may overlap, without a call.
-#[inline]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() || a.len() > 16 {
-        return a == b;
-    }
-    match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) => {
-            a_first == b_first && a_last == b_last
-        }
-        _ => a.iter().zip(b).all(|(a, b)| a == b),
-    }
 }
 
 #[inline]

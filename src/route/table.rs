@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::spec::{CategorySpec, DestinationSpec, Match, Missing, SpecError, TableSpec, Unmapped};
-use super::{BitSet, NameIndex};
+use super::{BitSet, NameIndex, Spelled};
 use crate::parse::Locations;
 
 /// Categories a table can have.
@@ -259,11 +259,11 @@ impl RoutingTable {
         &self.categories
     }
 
-    /// The number of the category with this ID, whose `name_hash` is known.
+    /// The number of the category with this ID.
     #[inline]
     #[must_use]
-    pub(crate) fn category_hashed(&self, id: &[u8], hash: u64) -> Option<u16> {
-        self.category_index.get_hashed(id, hash)
+    pub(crate) fn category(&self, id: &Spelled<'_>) -> Option<u16> {
+        self.category_index.find(id)
     }
 
     /// In config order: the position is the [`DestinationId`].
@@ -300,8 +300,8 @@ impl RoutingTable {
 
     /// Destinations that answer to this name in an event's `integrations`.
     #[must_use]
-    pub(crate) fn integration(&self, name: &[u8], hash: u64) -> &[DestinationId] {
-        match self.integration_index.get_hashed(name, hash) {
+    pub(crate) fn integration(&self, name: &Spelled<'_>) -> &[DestinationId] {
+        match self.integration_index.find(name) {
             Some(slot) => &self.integrations[usize::from(slot)],
             None => &[],
         }

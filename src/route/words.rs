@@ -22,7 +22,31 @@ impl Words {
         Self { first: word(first) & first_mask, second: word(second) & second_mask }
     }
 
-    /// Of a whole name.
+    /// Of a whole name with nothing behind it.
+    #[inline]
+    pub(crate) fn load(name: &[u8]) -> Self {
+        let len = name.len();
+        if let Some(bytes) = name.first_chunk() {
+            return Self::cut(bytes, Self::BYTES);
+        }
+        let (first, second) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+            (Some(first), Some(last)) => {
+                let beyond = 8 * (Self::BYTES - len) as u32;
+                let last = u64::from_le_bytes(*last);
+                (u64::from_le_bytes(*first), last.checked_shr(beyond).unwrap_or(0))
+            }
+            _ => match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+                (Some(first), Some(last)) => {
+                    let last = u64::from(u32::from_le_bytes(*last));
+                    (u64::from(u32::from_le_bytes(*first)) | last << (8 * (len - 4)), 0)
+                }
+                _ => (name.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), 0),
+            },
+        };
+        Self { first, second }
+    }
+
+    /// As [`Words::load`], for constants.
     pub(crate) const fn of(name: &[u8]) -> Self {
         let mut words = [0_u64; 2];
         let mut at = 0;
@@ -42,14 +66,29 @@ impl Words {
         (zero(self.first ^ pattern) | zero(self.second ^ pattern)) != 0
     }
 
-    /// The [`hash`] of the name with these words and this length, up to [`Words::BYTES`].
     #[inline]
-    pub(crate) fn hash(self, len: usize) -> u64 {
+    fn hash(self, len: usize) -> u64 {
         // A multiplication for each part: what differs in one of them, or only in the length, cannot
         // cancel out.
         let length = (len as u64).wrapping_mul(0x8ebc_6af0_9c88_c6e3);
         let first = fold(self.first ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93);
         fold(first.wrapping_add(length), self.second ^ 0xa076_1d64_78bd_642f)
+    }
+}
+
+/// A name from outside with all that a look-up needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spelled<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) words: Words,
+    pub(crate) hash: u64,
+}
+
+impl<'a> Spelled<'a> {
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let words = Words::load(bytes);
+        Self { bytes, words, hash: hash(bytes, words) }
     }
 }
 
@@ -68,20 +107,22 @@ static MASKS: [(u64, u64); Words::BYTES + 1] = {
     masks
 };
 
-/// A hash of a name, quick for short ones. No defence against chosen collisions: whoever looks up by
-/// it compares with one name whatever the hash.
-pub(crate) fn hash(name: &[u8]) -> u64 {
-    let whole = |bytes: &[u8; Words::BYTES]| Words::cut(bytes, Words::BYTES).hash(name.len());
-    let (Some((first, rest)), Some(last)) = (name.split_first_chunk(), name.last_chunk()) else {
-        return Words::of(name).hash(name.len());
-    };
-    let mut hash = whole(first);
-    if rest.is_empty() {
-        return hash;
-    }
+/// A hash of the name with these words, quick for short ones. No defence against chosen collisions:
+/// whoever looks up by it compares with one name whatever the hash.
+#[inline]
+pub(crate) fn hash(name: &[u8], words: Words) -> u64 {
+    let hash = words.hash(name.len());
+    if name.len() <= Words::BYTES { hash } else { long(hash, name) }
+}
+
+/// Adds what stands behind the words.
+fn long(mut hash: u64, name: &[u8]) -> u64 {
+    let (_, rest) = name.split_at(Words::BYTES);
+    let pieces = rest[..rest.len() - 1].as_chunks().0;
     // The last piece may overlap the one before.
-    for piece in rest[..rest.len() - 1].as_chunks().0.iter().chain([last]) {
-        hash = fold(hash ^ 0xe703_7ed1_a0b4_28db, whole(piece) | 1);
+    for piece in pieces.iter().chain(name.last_chunk()) {
+        let words = Words::cut(piece, Words::BYTES);
+        hash = fold(hash ^ 0xe703_7ed1_a0b4_28db, words.hash(name.len()) | 1);
     }
     hash
 }
@@ -103,6 +144,7 @@ mod tests {
     fn the_words_of_a_name_do_not_depend_on_what_stands_behind_it() {
         for len in 0..=Words::BYTES {
             let whole = Words::of(&TEXT[..len]);
+            assert_eq!(Words::load(&TEXT[..len]), whole, "{len}");
             assert_eq!(Words::cut(TEXT.first_chunk().unwrap(), len), whole, "{len}");
             let mut other = [0xff; Words::BYTES];
             other[..len].copy_from_slice(&TEXT[..len]);
@@ -126,11 +168,11 @@ mod tests {
         let mut hashes = std::collections::HashSet::new();
         for len in 0..=40 {
             let name = vec![b'a'; len];
-            assert!(hashes.insert(hash(&name)), "{len}");
+            assert!(hashes.insert(Spelled::new(&name).hash), "{len}");
             for at in 0..len {
                 let mut other = name.clone();
                 other[at] = b'b';
-                assert!(hashes.insert(hash(&other)), "{len} {at}");
+                assert!(hashes.insert(Spelled::new(&other).hash), "{len} {at}");
             }
         }
     }
