@@ -70,6 +70,10 @@ impl Fields<'_> {
         let mut seen = 0_u8;
         let mut keys = self.keys(value);
         while let Some(token) = keys.next(self.notes) {
+            let quote = *self.tokens.get(token as usize)? as usize;
+            if !self.locations.may_begin(*self.padded.get(quote + 1)?) {
+                continue;
+            }
             let key = self.key(token)?;
             let Some((root, step)) = self.locations.root(|name| self.is(name, key)) else {
                 continue;

@@ -95,7 +95,9 @@ impl Notes {
         let (eights, rest) = tokens.as_chunks::<8>();
         let (kinds, last) = self.kinds.split_at_mut(eights.len() * 8);
         for (kinds, positions) in kinds.as_chunks_mut::<8>().0.iter_mut().zip(eights) {
-            *kinds = positions.map(|position| KINDS[usize::from(line[position as usize])]);
+            for (kind, &position) in kinds.iter_mut().zip(positions) {
+                *kind = KINDS[usize::from(line[position as usize])];
+            }
         }
         for (kind, &position) in last.iter_mut().zip(rest) {
             *kind = KINDS[usize::from(line[position as usize])];

@@ -64,6 +64,11 @@ impl Name {
         Self { words: Words::load(&bytes), bytes }
     }
 
+    /// What it begins with; the closing quote, if it is empty.
+    pub(crate) fn first_byte(&self) -> u8 {
+        self.bytes.first().copied().unwrap_or(b'"')
+    }
+
     /// Whether `key` is this name; the two slices are those of [`KeyBytes::of`].
     #[inline]
     pub(crate) fn is(&self, key: Key, line: &[u8], unescaped: &[u8]) -> bool {

@@ -15,6 +15,8 @@ pub const MAX_LOCATIONS: usize = 4;
 pub struct Locations {
     roots: Vec<Root>,
     list: Vec<Location>,
+    /// One bit per byte with which the name of a root may begin as it is written in an event.
+    beginnings: [u64; 4],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,10 @@ impl Locations {
         let known = self.roots.iter().position(|r| r.name == root);
         let position = known.unwrap_or(self.roots.len());
         if known.is_none() {
+            // Any name may be written with an escape.
+            for byte in [root.first_byte(), b'\\'] {
+                self.beginnings[usize::from(byte / 64)] |= 1 << (byte % 64);
+            }
             self.roots.push(Root { name: root, location: None, below: Vec::new() });
         }
         let entry = &mut self.roots[position];
@@ -115,6 +121,13 @@ impl Locations {
 
     pub(crate) fn list(&self) -> &[Location] {
         &self.list
+    }
+
+    /// Whether a key of `context` may be the name of a root, by the first byte behind its opening
+    /// quote: most keys are not, and need not be read.
+    #[inline]
+    pub(crate) fn may_begin(&self, byte: u8) -> bool {
+        self.beginnings[usize::from(byte / 64)] >> (byte % 64) & 1 == 1
     }
 
     /// What a key of `context` leads to, and the number of its root; `is` tells whether the key has a
