@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, Delivery, Destination, Output, WhenFull};
-use crate::destination::{HttpSpec, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::destination::{HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
 use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -17,6 +17,7 @@ use crate::shard::Plan;
 pub(super) struct Fleet {
     members: Vec<Member>,
     retired: Vec<Member>,
+    memory: Arc<Memory>,
     next_id: u64,
 }
 
@@ -81,8 +82,10 @@ pub(super) struct Changes {
 }
 
 impl Fleet {
-    pub(super) fn new() -> Self {
-        Self { members: Vec::new(), retired: Vec::new(), next_id: 0 }
+    /// No destinations; all that come pin at most `memory_max` bytes together.
+    pub(super) fn new(memory_max: usize) -> Self {
+        let memory = Memory::new(memory_max);
+        Self { members: Vec::new(), retired: Vec::new(), memory, next_id: 0 }
     }
 
     /// Resolves variables and secrets of `config` and opens what can be opened, for every
@@ -128,8 +131,20 @@ impl Fleet {
             buffer,
             when_full == WhenFull::DropNewest,
             exposition.add_destination(&identity.name),
+            &self.memory,
         );
         Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
+    }
+
+    /// Sets the bounds of a config. To be called before its plan is in force: workers make chunks that
+    /// fit.
+    pub(super) fn set_room(&self, slots: &[Slot], memory_max: usize) {
+        self.memory.set_max(memory_max);
+        for slot in slots {
+            if let Slot::Kept(outlet, room) = slot {
+                outlet.set_room(*room);
+            }
+        }
     }
 
     /// Starts what is new and retires what is gone. The plan with these slots is in force already;
@@ -145,8 +160,7 @@ impl Fleet {
         let mut before = std::mem::take(&mut self.members);
         for slot in slots {
             match slot {
-                Slot::Kept(outlet, room) => {
-                    outlet.set_room(room);
+                Slot::Kept(outlet, _) => {
                     let position =
                         before.iter().position(|m| m.running.outlet().id() == outlet.id());
                     self.members.extend(position.map(|position| before.remove(position)));

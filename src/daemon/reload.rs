@@ -106,6 +106,7 @@ impl Reloader {
         };
         let (version, hash) = (table.version(), table.hash().to_owned());
         let outlets = slots.iter().map(|slot| Arc::clone(slot.outlet())).collect();
+        self.fleet.set_room(&slots, next.daemon.memory_max);
         let before = self.plans.publish(Arc::new(Plan::new(table, outlets)));
         let patience = next.daemon.shutdown_timeout;
         let changes = self.fleet.adopt(slots, &self.plans, Some(&before), patience);

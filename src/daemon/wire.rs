@@ -129,7 +129,7 @@ impl Daemon {
             .map_err(|error| fail(error.to_string()))?;
         let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
         let (inputs, admin) = bind(&config).await?;
-        let mut fleet = Fleet::new();
+        let mut fleet = Fleet::new(config.daemon.memory_max);
         let slots =
             fleet.prepare(&config, &exposition).await.map_err(|reasons| StartError { reasons })?;
 

@@ -25,6 +25,7 @@ mod reload_load;
 mod bad_http;
 mod bad_input;
 mod hostile;
+mod memory;
 
 mod admin;
 mod notify;

@@ -37,7 +37,9 @@ pub(in crate::config) struct Destination {
     /// The only event types (`type`) that it takes, at most 64; without the key, all.
     pub(in crate::config) types: Option<At<Vec<At<String>>>>,
     /// Bound on the bytes that wait for it. The default is `daemon.memory_max` divided by the number
-    /// of destinations, but not more than 8MiB and not less than 64KiB.
+    /// of destinations, but not more than 8MiB and not less than 64KiB. An event that is larger than
+    /// this waits until nothing else does and no other destination has such an event; with
+    /// `when_full = "drop_newest"` it is dropped.
     pub(in crate::config) buffer: Option<At<Size>>,
     /// What happens when `buffer` is full.
     #[schemars(extend("default" = "block"))]
