@@ -24,5 +24,5 @@ pub use spec::{
 };
 pub use table::{
     CategoryMask, Class, ClassId, Destination, DestinationId, MAX_CATEGORIES, MAX_DESTINATIONS,
-    RoutingTable, SourceId,
+    MAX_TYPES, RoutingTable, SourceId,
 };
