@@ -29,6 +29,7 @@ mod http;
 mod sink;
 mod stdout;
 mod tcp;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ mod regressions;
 mod shutdown;
 mod trouble;
 
+mod pipes;
+
 mod reload;
 mod reload_load;
 

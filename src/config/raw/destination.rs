@@ -75,7 +75,9 @@ pub(in crate::config) struct Destination {
     #[schemars(extend("x-kind" = "text", "x-types" = ["tcp"], "x-required" = true))]
     pub(in crate::config) address: Option<At<String>>,
     /// The file that is appended to. `strftime` conversions such as `%Y%m%d-%H` are replaced with
-    /// the time in UTC; folders are created.
+    /// the time in UTC; folders are created. What stands in it is never cut: a last line without an
+    /// end, whoever wrote it, gets one before the first event. A FIFO or a device is written to in
+    /// whole batches, however many destinations use it; other processes can come between.
     #[schemars(extend("x-kind" = "text", "x-types" = ["file"], "x-required" = true))]
     pub(in crate::config) path: Option<At<String>>,
     /// When a new file is begun although `path` is the same.
