@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use consentd::destination::{Outlet, OutletId};
+use consentd::destination::{Memory, Outlet, OutletId};
 use consentd::route::{CategorySpec, Handle, RoutingTable, TableSpec};
 use consentd::shard::{Plan, WorkerPath};
 
@@ -49,10 +49,11 @@ fn report(name: &str, spec: &TableSpec) {
 
 /// CPU time of the first small frame after each switch, less that of the same frame without one.
 fn measure(spec: &TableSpec) -> Vec<Duration> {
+    let memory = Memory::new(usize::MAX);
     let outlets: Vec<Arc<Outlet>> = (0..spec.destinations.len())
         .map(|n| {
             let id = OutletId(n as u64);
-            Outlet::new(id, format!("d{n}"), usize::MAX / 2, false, Arc::default())
+            Outlet::new(id, format!("d{n}"), usize::MAX / 2, false, Arc::default(), &memory)
         })
         .collect();
     let plan = |version| {

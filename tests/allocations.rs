@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use consentd::destination::{Outlet, OutletId};
+use consentd::destination::{Memory, Outlet, OutletId};
 use consentd::ingest::{Frame, Room};
 use consentd::route::{Handle, RoutingTable, TableSpec};
 use consentd::shard::{Plan, WorkerPath};
@@ -67,9 +67,10 @@ struct Cost {
 
 impl Scene {
     fn new(spec: &TableSpec) -> Self {
+        let memory = Memory::new(usize::MAX);
         let outlet = |number: usize| {
             let id = OutletId(number as u64);
-            Outlet::new(id, format!("d{number}"), usize::MAX / 2, false, Arc::default())
+            Outlet::new(id, format!("d{number}"), usize::MAX / 2, false, Arc::default(), &memory)
         };
         let outlets: Vec<_> = (0..spec.destinations.len()).map(outlet).collect();
         let plan = Plan::new(RoutingTable::compile(spec).unwrap(), outlets.clone());

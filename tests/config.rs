@@ -319,6 +319,27 @@ fn names_and_limits_of_destinations() {
 }
 
 #[test]
+fn event_types_of_all_destinations_together_have_a_limit() {
+    // 64 each: the 65th destination is one too many.
+    let destination = |number: usize| {
+        let types: Vec<String> = (0..64).map(|n| format!("\"t{}\"", number * 64 + n)).collect();
+        format!(
+            "destinations.d{number} = {{ type = \"blackhole\", types = [{}] }}\n",
+            types.join(",")
+        )
+    };
+    let text = |count: usize| (0..count).map(destination).collect::<String>();
+    assert_eq!(errors(&format!("{ALLOW}{}", text(64))), []);
+    let mut text = text(66);
+    let line = text.lines().nth(64).unwrap();
+    let column = line.find('[').unwrap() + 1;
+    one_error_in(&text, (65, column), "destinations.d64.types", "4096 different event types");
+    // The same ones again are no more.
+    text = (0..70).map(|n| destination(0).replace("d0", &format!("d{n}"))).collect();
+    assert_eq!(errors(&format!("{ALLOW}{text}")), []);
+}
+
+#[test]
 fn all_buffers_together_fit_into_the_memory() {
     let text = "[destinations.a]\ntype = \"stdout\"\nbuffer = \"100MiB\"\n\
                 [destinations.b]\ntype = \"stdout\"\nbuffer = \"200MiB\"\n\

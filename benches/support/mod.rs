@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use consentd::destination::{Outlet, OutletId};
+use consentd::destination::{Memory, Outlet, OutletId};
 use consentd::ingest::{Budget, Frame, Room};
 use consentd::parse::Lines;
 use consentd::route::{
@@ -70,9 +70,17 @@ pub fn table(count: usize) -> TableSpec {
 /// A plan with outlets that nobody takes from but [`drain`].
 pub fn plan(count: usize) -> (Handle<Plan>, Vec<Arc<Outlet>>) {
     let table = RoutingTable::compile(&table(count)).unwrap();
+    let memory = Memory::new(usize::MAX);
     let outlets: Vec<Arc<Outlet>> = (0..count)
         .map(|n| {
-            Outlet::new(OutletId(n as u64), format!("d{n}"), usize::MAX / 2, false, Arc::default())
+            Outlet::new(
+                OutletId(n as u64),
+                format!("d{n}"),
+                usize::MAX / 2,
+                false,
+                Arc::default(),
+                &memory,
+            )
         })
         .collect();
     (Handle::new(Arc::new(Plan::new(table, outlets.clone()))), outlets)

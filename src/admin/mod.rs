@@ -7,4 +7,4 @@
 
 mod server;
 
-pub use server::{Admin, Control, Readiness, ReloadAnswer, ReloadRequest};
+pub use server::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};

@@ -15,12 +15,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 64;
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: u32 = 128;
 /// How long a client may take for its request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,10 +81,10 @@ pub enum ReloadAnswer {
     },
 }
 
-/// The admin listener, bound and not yet serving.
+/// The admin address, bound. Nobody can connect before it serves.
 #[derive(Debug)]
 pub struct Admin {
-    listener: TcpListener,
+    socket: TcpSocket,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -92,8 +94,15 @@ impl Admin {
     ///
     /// # Errors
     /// As `bind`.
-    pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(listen).await? })
+    pub fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let socket = match listen {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Otherwise connections of the last run that are not forgotten yet would stop a restart.
+        socket.set_reuseaddr(true)?;
+        socket.bind(listen)?;
+        Ok(Self { socket })
     }
 
     /// The address that is listened on.
@@ -101,9 +110,25 @@ impl Admin {
     /// # Errors
     /// As `getsockname`.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.socket.local_addr()
     }
 
+    /// Listens; gives what serves until `stop`.
+    ///
+    /// # Errors
+    /// As `listen`: somebody else may have bound the address, too, and listened first.
+    pub fn listen(self) -> io::Result<Listening> {
+        Ok(Listening { listener: self.socket.listen(BACKLOG)? })
+    }
+}
+
+/// The admin address, to which clients can connect.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+}
+
+impl Listening {
     /// Serves until `stop`.
     pub async fn serve(self, control: Arc<Control>, stop: CancellationToken) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -1,14 +1,15 @@
 //! Which destinations run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, Delivery, Destination, Output, WhenFull};
-use crate::destination::{HttpSpec, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::config::{Delivery, Destination, Output, WhenFull};
+use crate::destination::{HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
 use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -17,7 +18,16 @@ use crate::shard::Plan;
 pub(super) struct Fleet {
     members: Vec<Member>,
     retired: Vec<Member>,
-    next_id: u64,
+    memory: Arc<Memory>,
+    ids: Arc<AtomicU64>,
+}
+
+/// What a config is prepared against: the destinations that run. Nothing of it changes before what was
+/// prepared is adopted.
+pub(super) struct Roster {
+    running: Vec<(Identity, Arc<Outlet>)>,
+    memory: Arc<Memory>,
+    ids: Arc<AtomicU64>,
 }
 
 struct Member {
@@ -81,55 +91,32 @@ pub(super) struct Changes {
 }
 
 impl Fleet {
-    pub(super) fn new() -> Self {
-        Self { members: Vec::new(), retired: Vec::new(), next_id: 0 }
+    /// No destinations; all that come pin at most `memory_max` bytes together.
+    pub(super) fn new(memory_max: usize) -> Self {
+        let memory = Memory::new(memory_max);
+        Self { members: Vec::new(), retired: Vec::new(), memory, ids: Arc::default() }
     }
 
-    /// Resolves variables and secrets of `config` and opens what can be opened, for every
-    /// destination that does not run as it is. Changes nothing that runs.
-    ///
-    /// # Errors
-    /// A sentence for each destination that cannot work.
-    pub(super) async fn prepare(
-        &mut self,
-        config: &Config,
-        exposition: &Exposition,
-    ) -> Result<Vec<Slot>, Vec<String>> {
-        // Whatever is wrong without opening anything is found first: a file of one destination must
-        // not appear because of a mistake in another.
-        let identities: Vec<_> =
-            config.destinations.iter().map(|d| named(d, Identity::of(d))).collect();
-        let identities = all(identities)?;
-        let mut slots = Vec::with_capacity(identities.len());
-        for (destination, (identity, spec)) in config.destinations.iter().zip(identities) {
-            let slot = self.prepare_one(identity, spec, exposition).await;
-            slots.push(named(destination, slot));
+    /// What the next config is prepared against.
+    pub(super) fn roster(&self) -> Roster {
+        let running =
+            |member: &Member| (member.identity.clone(), Arc::clone(member.running.outlet()));
+        Roster {
+            running: self.members.iter().map(running).collect(),
+            memory: Arc::clone(&self.memory),
+            ids: Arc::clone(&self.ids),
         }
-        all(slots)
     }
 
-    async fn prepare_one(
-        &mut self,
-        identity: Identity,
-        spec: SinkSpec,
-        exposition: &Exposition,
-    ) -> Result<Slot, String> {
-        let same = |member: &&mut Member| member.identity.is_same_but_for_room(&identity);
-        if let Some(member) = self.members.iter_mut().find(same) {
-            return Ok(Slot::Kept(Arc::clone(member.running.outlet()), identity.delivery.buffer));
+    /// Sets the bounds of a config. To be called before its plan is in force: workers make chunks that
+    /// fit.
+    pub(super) fn set_room(&self, slots: &[Slot], memory_max: usize) {
+        self.memory.set_max(memory_max);
+        for slot in slots {
+            if let Slot::Kept(outlet, room) = slot {
+                outlet.set_room(*room);
+            }
         }
-        let mut sink = Sink::new(spec).map_err(|error| error.to_string())?;
-        sink.verify().await.map_err(|error| error.to_string())?;
-        self.next_id += 1;
-        let Delivery { buffer, when_full, .. } = identity.delivery;
-        let outlet = Outlet::new(
-            OutletId(self.next_id),
-            identity.name.clone(),
-            buffer,
-            when_full == WhenFull::DropNewest,
-            exposition.add_destination(&identity.name),
-        );
-        Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
     }
 
     /// Starts what is new and retires what is gone. The plan with these slots is in force already;
@@ -145,8 +132,7 @@ impl Fleet {
         let mut before = std::mem::take(&mut self.members);
         for slot in slots {
             match slot {
-                Slot::Kept(outlet, room) => {
-                    outlet.set_room(room);
+                Slot::Kept(outlet, _) => {
                     let position =
                         before.iter().position(|m| m.running.outlet().id() == outlet.id());
                     self.members.extend(position.map(|position| before.remove(position)));
@@ -224,6 +210,58 @@ impl Fleet {
             }
         }
         left
+    }
+}
+
+impl Roster {
+    /// Resolves variables and secrets of `config` and opens what can be opened, for every
+    /// destination that does not run as it is. Changes nothing that runs. May take for ever, where a
+    /// file system hangs; may be cancelled.
+    ///
+    /// # Errors
+    /// A sentence for each destination that cannot work.
+    pub(super) async fn prepare(
+        &self,
+        destinations: &[Destination],
+        exposition: &Exposition,
+    ) -> Result<Vec<Slot>, Vec<String>> {
+        // Whatever is wrong without opening anything is found first: a file of one destination must
+        // not appear because of a mistake in another.
+        let own = destinations.to_vec();
+        let identities = tokio::task::spawn_blocking(move || {
+            own.iter().map(|d| named(d, Identity::of(d))).collect()
+        });
+        let identities = all(identities.await.map_err(|error| vec![error.to_string()])?)?;
+        let mut slots = Vec::with_capacity(identities.len());
+        for (destination, (identity, spec)) in destinations.iter().zip(identities) {
+            let slot = self.prepare_one(identity, spec, exposition).await;
+            slots.push(named(destination, slot));
+        }
+        all(slots)
+    }
+
+    async fn prepare_one(
+        &self,
+        identity: Identity,
+        spec: SinkSpec,
+        exposition: &Exposition,
+    ) -> Result<Slot, String> {
+        let mut running = self.running.iter();
+        if let Some((_, outlet)) = running.find(|(same, _)| same.is_same_but_for_room(&identity)) {
+            return Ok(Slot::Kept(Arc::clone(outlet), identity.delivery.buffer));
+        }
+        let mut sink = Sink::new(spec).map_err(|error| error.to_string())?;
+        sink.verify().await.map_err(|error| error.to_string())?;
+        let Delivery { buffer, when_full, .. } = identity.delivery;
+        let outlet = Outlet::new(
+            OutletId(self.ids.fetch_add(1, Relaxed)),
+            identity.name.clone(),
+            buffer,
+            when_full == WhenFull::DropNewest,
+            exposition.add_destination(&identity.name),
+            &self.memory,
+        );
+        Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
     }
 }
 

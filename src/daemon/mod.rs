@@ -10,6 +10,7 @@ mod drain;
 mod fleet;
 mod lock;
 mod notify;
+mod pulse;
 mod reload;
 mod signal;
 mod wire;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::fleet::{Changes, Fleet};
+use super::fleet::{Changes, Fleet, Slot};
 use super::notify;
 use crate::admin::ReloadAnswer;
 use crate::config::{self, Config, Source};
@@ -30,11 +30,51 @@ pub(super) struct Reloader {
     pub(super) replaced: Vec<Arc<Plan>>,
 }
 
+/// A config that is right, and all that putting it in force takes.
+pub(super) struct Next {
+    config: Config,
+    table: RoutingTable,
+    slots: Vec<Slot>,
+    restart_needed: Vec<String>,
+    warnings: Vec<String>,
+}
+
 impl Reloader {
-    /// Reads the file again and puts it in force if it is right.
-    pub(super) async fn reload(&mut self) -> ReloadAnswer {
+    /// Reads the file again and prepares what it says, without changing anything. File systems may
+    /// hang: it holds nothing of the daemon, and may be dropped. One at a time, and what comes of it
+    /// goes to [`Self::finish`].
+    pub(super) fn begin(&self) -> impl Future<Output = Result<Next, Vec<String>>> + Send + use<> {
         notify::reloading();
-        let answer = self.try_reload().await;
+        let (file, running) = (self.file.clone(), self.config.clone());
+        let (roster, exposition) = (self.fleet.roster(), Arc::clone(&self.exposition));
+        let version = self.version + 1;
+        async move {
+            // A config of thousands of destinations takes a while to read, and files may be slow.
+            let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+            let loaded = match loaded {
+                Ok(Ok(loaded)) => loaded,
+                Ok(Err(error)) => return Err(error.messages()),
+                Err(error) => return Err(vec![error.to_string()]),
+            };
+            let restart_needed = needs_restart(&running, &loaded.config);
+            let mut config = loaded.config;
+            config.sources = running_sources(&running, &config);
+            config.daemon = running_daemon(&running, &config);
+            config.admin = running.admin;
+            let table = RoutingTable::compile(&config.table_spec(version))
+                .map_err(|error| vec![format!("{error} (a change of sources needs a restart)")])?;
+            let slots = roster.prepare(&config.destinations, &exposition).await?;
+            let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+            Ok(Next { config, table, slots, restart_needed, warnings })
+        }
+    }
+
+    /// Puts what was prepared in force, if it is right, and says so.
+    pub(super) fn finish(&mut self, next: Result<Next, Vec<String>>) -> ReloadAnswer {
+        let answer = match next {
+            Ok(next) => self.apply(next),
+            Err(errors) => ReloadAnswer::Refused { errors },
+        };
         self.exposition.count_reload(matches!(answer, ReloadAnswer::Applied { .. }));
         match &answer {
             ReloadAnswer::Applied { version, table, changes, restart_needed, .. } => {
@@ -79,33 +119,11 @@ impl Reloader {
         }
     }
 
-    async fn try_reload(&mut self) -> ReloadAnswer {
-        let file = self.file.clone();
-        // A config of thousands of destinations takes a while to read, and files may be slow.
-        let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
-        let loaded = match loaded {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(error)) => return ReloadAnswer::Refused { errors: error.messages() },
-            Err(error) => return ReloadAnswer::Refused { errors: vec![error.to_string()] },
-        };
-        let restart_needed = needs_restart(&self.config, &loaded.config);
-        let mut next = loaded.config;
-        next.sources = running_sources(&self.config, &next);
-        next.daemon = running_daemon(&self.config, &next);
-        next.admin = self.config.admin.clone();
-        let table = match RoutingTable::compile(&next.table_spec(self.version + 1)) {
-            Ok(table) => table,
-            Err(error) => {
-                let errors = vec![format!("{error} (a change of sources needs a restart)")];
-                return ReloadAnswer::Refused { errors };
-            }
-        };
-        let slots = match self.fleet.prepare(&next, &self.exposition).await {
-            Ok(slots) => slots,
-            Err(errors) => return ReloadAnswer::Refused { errors },
-        };
+    fn apply(&mut self, next: Next) -> ReloadAnswer {
+        let Next { config: next, table, slots, restart_needed, warnings } = next;
         let (version, hash) = (table.version(), table.hash().to_owned());
         let outlets = slots.iter().map(|slot| Arc::clone(slot.outlet())).collect();
+        self.fleet.set_room(&slots, next.daemon.memory_max);
         let before = self.plans.publish(Arc::new(Plan::new(table, outlets)));
         let patience = next.daemon.shutdown_timeout;
         let changes = self.fleet.adopt(slots, &self.plans, Some(&before), patience);
@@ -115,7 +133,6 @@ impl Reloader {
         self.version = version;
         self.config = next;
         self.tidy();
-        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
         ReloadAnswer::Applied { version, table: hash, changes, restart_needed, warnings }
     }
 }

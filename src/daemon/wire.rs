@@ -18,9 +18,10 @@ use super::drain::{self, Running};
 use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
 use super::notify;
-use super::reload::Reloader;
+use super::pulse::Pulse;
+use super::reload::{Next, Reloader};
 use super::signal::{Asked, Signals};
-use crate::admin::{Admin, Control, Readiness, ReloadRequest};
+use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
 use crate::config::{self, Config, Input, Loaded};
 use crate::ingest::{self, Budget, HttpLimits, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
@@ -128,17 +129,16 @@ impl Daemon {
         let table = RoutingTable::compile(&config.table_spec(1))
             .map_err(|error| fail(error.to_string()))?;
         let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
-        let (inputs, admin) = bind(&config).await?;
-        let mut fleet = Fleet::new();
-        let slots =
-            fleet.prepare(&config, &exposition).await.map_err(|reasons| StartError { reasons })?;
+        let (inputs, admin) = bind(&config)?;
+        let mut fleet = Fleet::new(config.daemon.memory_max);
+        let prepared = fleet.roster().prepare(&config.destinations, &exposition).await;
+        let slots = prepared.map_err(|reasons| StartError { reasons })?;
 
-        // 5, 6: destinations, and the table that feeds them.
+        // The table, and the way to the destinations.
         let (version, hash) = (table.version(), table.hash().to_owned());
         exposition.set_table(version, &hash);
         let outlets = slots.iter().map(Slot::outlet).cloned().collect();
         let plans = Handle::new(Arc::new(Plan::new(table, outlets)));
-        fleet.adopt(slots, &plans, None, Duration::ZERO);
 
         // 2, 3, 4: workers that parse, decide and append.
         let budget = Budget::new(config.daemon.ingest_bytes_max);
@@ -152,13 +152,20 @@ impl Daemon {
         let (pool, intake) = Pool::start(workers, &plans, &counters, &budget, max_event_bytes)
             .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
 
+        // The last thing that can fail: from here on somebody may connect.
+        let mut addresses: Vec<_> =
+            inputs.iter().map(|(input, name)| (name.clone(), input.address())).collect();
+        addresses.extend(admin.address().ok().map(|address| ("admin".to_owned(), address)));
+        let admin = listen(&inputs, admin, config.admin.listen)?;
+
+        // 6: destinations.
+        fleet.adopt(slots, &plans, None, Duration::ZERO);
+
         // 1: sources.
         let stop_sources = CancellationToken::new();
         let tails = Tails::new(TAIL_BYTES_MAX);
         let mut sources = JoinSet::new();
-        let mut addresses = Vec::new();
         for (number, (input, name)) in (0..).zip(inputs) {
-            addresses.push((name.clone(), input.address()));
             let context = ingest::Context {
                 source: SourceId(number),
                 counters: Arc::clone(&counters[usize::from(number)]),
@@ -180,9 +187,6 @@ impl Daemon {
         let stalled = Arc::new(AtomicBool::new(false));
         let (reloads, requests) = mpsc::channel(RELOADS_MAX);
         let stop_admin = CancellationToken::new();
-        if let Ok(address) = admin.address() {
-            addresses.push(("admin".to_owned(), address));
-        }
         let control = Arc::new(Control {
             metrics: {
                 let exposition = Arc::clone(&exposition);
@@ -258,16 +262,26 @@ impl Daemon {
         let mut health = tokio::time::interval(
             notify::watchdog_interval().map_or(HEALTH, |limit| (limit / 3).max(HEALTH)),
         );
-        let mut progress = Vec::new();
+        let mut pulse = Pulse::default();
+        let mut reload = Reload::default();
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
+                    // What is being prepared is dropped: it may hang.
                     Asked::Stop => return false,
-                    Asked::Reload => { self.reloader.reload().await; }
+                    Asked::Reload => reload.ask(&self.reloader, None),
                 },
-                request = self.requests.recv() => if let Some(request) = request {
-                    self.answer(request).await;
+                request = self.requests.recv(), if !reload.is_going_on() => {
+                    if request.is_some() {
+                        reload.ask(&self.reloader, request);
+                    }
                 },
+                Some(next) = reload.preparing.join_next() => {
+                    let next = next.unwrap_or_else(|error| Err(vec![error.to_string()]));
+                    let answer = self.reloader.finish(next);
+                    self.answer(reload.asked_by.take(), answer);
+                    reload.go_on(&self.reloader);
+                }
                 _ = upkeep.tick() => {
                     self.reloader.exposition.upkeep();
                     self.reloader.tidy();
@@ -277,19 +291,16 @@ impl Daemon {
                         error!("a worker or a delivery died; stopping");
                         return true;
                     }
-                    let now = self.pool.progress();
-                    // One worker that stands still starves the watchdog.
-                    if now.iter().zip(&progress).all(|(now, before)| now != before) {
+                    if pulse.is_felt(self.pool.progress()) {
                         notify::watchdog();
                     }
-                    progress = now;
                 }
             }
         }
     }
 
-    async fn answer(&mut self, request: ReloadRequest) {
-        let answer = self.reloader.reload().await;
+    fn answer(&self, request: Option<ReloadRequest>, answer: ReloadAnswer) {
+        let Some(request) = request else { return };
         let settled = self.reloader.older_plans_gone();
         tokio::spawn(async move {
             if request.wait {
@@ -322,6 +333,38 @@ impl Daemon {
     }
 }
 
+/// The reload that is being prepared, if one is. There is one at a time: requests wait in their queue,
+/// and signals that come meanwhile are one more reload, of what the file says then.
+#[derive(Default)]
+struct Reload {
+    preparing: JoinSet<Result<Next, Vec<String>>>,
+    /// Who gets the answer.
+    asked_by: Option<ReloadRequest>,
+    again: bool,
+}
+
+impl Reload {
+    fn is_going_on(&self) -> bool {
+        !self.preparing.is_empty()
+    }
+
+    fn ask(&mut self, reloader: &Reloader, asked_by: Option<ReloadRequest>) {
+        if self.is_going_on() {
+            self.again = true;
+            return;
+        }
+        self.asked_by = asked_by;
+        self.preparing.spawn(reloader.begin());
+    }
+
+    /// The reload that was asked for while another went on.
+    fn go_on(&mut self, reloader: &Reloader) {
+        if std::mem::take(&mut self.again) {
+            self.ask(reloader, None);
+        }
+    }
+}
+
 /// A source that is bound and does not serve yet.
 enum Bound {
     Tcp(TcpSource),
@@ -336,6 +379,13 @@ impl Bound {
         }
     }
 
+    fn listen(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(source) => source.listen(),
+            Self::Http(source) => source.listen(),
+        }
+    }
+
     async fn serve(self, context: ingest::Context) -> io::Result<()> {
         match self {
             Self::Tcp(source) => source.serve(context).await,
@@ -344,8 +394,8 @@ impl Bound {
     }
 }
 
-/// Binds every address; all that cannot be bound are named.
-async fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartError> {
+/// Binds every address; all that cannot be bound are named. Nobody can connect yet.
+fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartError> {
     let mut reasons = Vec::new();
     let mut inputs = Vec::new();
     for source in &config.sources {
@@ -367,15 +417,32 @@ async fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartErr
             Err(error) => reasons.push(format!("sources.{}.listen: {error}", source.name)),
         }
     }
-    match Admin::bind(config.admin.listen).await {
+    match Admin::bind(config.admin.listen) {
         Ok(admin) if reasons.is_empty() => return Ok((inputs, admin)),
         Ok(_) => {}
         Err(error) => {
-            let address = config.admin.listen;
-            reasons.push(format!("admin.listen: cannot listen on {address}: {error}"));
+            reasons.push(admin_fails(config.admin.listen, &error));
         }
     }
     Err(StartError { reasons })
+}
+
+/// Lets clients connect. Two processes may have bound one address; the second to listen fails here.
+fn listen(
+    inputs: &[(Bound, String)],
+    admin: Admin,
+    admin_address: SocketAddr,
+) -> Result<Listening, StartError> {
+    for (input, name) in inputs {
+        input.listen().map_err(|error| StartError {
+            reasons: vec![format!("sources.{name}.listen: {error}")],
+        })?;
+    }
+    admin.listen().map_err(|error| StartError { reasons: vec![admin_fails(admin_address, &error)] })
+}
+
+fn admin_fails(address: SocketAddr, error: &io::Error) -> String {
+    format!("admin.listen: cannot listen on {address}: {error}")
 }
 
 fn readiness(phase: u8, stalled: bool) -> Readiness {

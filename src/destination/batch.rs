@@ -23,15 +23,19 @@ pub struct Piece {
     held: Arc<Held>,
     range: Range<u32>,
     events: u32,
+    /// The version of the table that permitted the lines last.
+    table_version: u64,
 }
 
 impl Piece {
     /// The pieces of a parcel, in order.
     pub(super) fn of(parcel: Parcel) -> impl Iterator<Item = Self> {
+        let table_version = parcel.chunk.table_version();
         let held = Arc::new(Held { chunk: parcel.chunk, charge: parcel.charge });
         let whole = parcel.ranges.len() == 1;
         parcel.ranges.into_iter().map(move |range| {
-            let mut piece = Self { held: Arc::clone(&held), range, events: parcel.events };
+            let events = parcel.events;
+            let mut piece = Self { held: Arc::clone(&held), range, events, table_version };
             if !whole {
                 piece.events = count_lines(piece.lines());
             }
@@ -43,8 +47,14 @@ impl Piece {
     pub(super) fn replaced_by(&self, chunk: Chunk) -> Self {
         let range = 0..chunk.bytes().len() as u32;
         let events = chunk.runs().iter().map(|run| run.events).sum();
+        let table_version = chunk.table_version();
         let held = Held { chunk: Arc::new(chunk), charge: self.held.charge.clone() };
-        Self { held: Arc::new(held), range, events }
+        Self { held: Arc::new(held), range, events, table_version }
+    }
+
+    /// The same lines, all of which the table of `table_version` permits, too.
+    pub(super) fn permitted_by(&self, table_version: u64) -> Self {
+        Self { table_version, ..self.clone() }
     }
 
     /// The lines; each ends in an LF.
@@ -59,10 +69,10 @@ impl Piece {
         self.events
     }
 
-    /// The version of the table that permitted the lines.
+    /// The version of the table that permitted the lines last.
     #[must_use]
     pub fn table_version(&self) -> u64 {
-        self.held.chunk.table_version()
+        self.table_version
     }
 
     /// The runs that the lines belong to, cut to them: `end` is relative to [`Self::lines`].
@@ -112,7 +122,7 @@ impl Piece {
     /// Splits behind the first `events` lines, which are `len` bytes.
     fn cut(&mut self, len: usize, events: u32) -> Self {
         let at = self.range.start + len as u32;
-        let front = Self { held: Arc::clone(&self.held), range: self.range.start..at, events };
+        let front = Self { range: self.range.start..at, events, ..self.clone() };
         self.range.start = at;
         self.events -= events;
         front

@@ -1,9 +1,10 @@
 //! Runs of permitted lines, shared by all destinations of a class.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::memory::Hold;
 use crate::buffer::Buffers;
 use crate::consent::{Permit, Recipients};
 use crate::route::{DestinationId, RoutingTable, SourceId};
@@ -12,8 +13,18 @@ use crate::route::{DestinationId, RoutingTable, SourceId};
 /// it is written, large enough that what is done per chunk does not matter.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Room of a chunk's buffer: the last line may stick out of `CHUNK_BYTES`.
-pub const CHUNK_CAPACITY: usize = CHUNK_BYTES + 8 * 1024;
+/// The same for the smallest `buffer`: several chunks must fit in a destination's budget, or it would
+/// take one at a time.
+const CHUNK_BYTES_MIN: usize = 16 * 1024;
+
+/// How many chunks fit in a destination's budget at the least.
+const CHUNKS_PER_BUDGET: usize = 4;
+
+/// A longer line is a chunk by itself, which all classes share.
+pub const LANE_LINE_MAX: usize = 8 * 1024;
+
+/// Room of a chunk's buffer: the last line, with its end, may stick out of `CHUNK_BYTES`.
+pub const CHUNK_CAPACITY: usize = CHUNK_BYTES + LANE_LINE_MAX + 1;
 
 /// A chunk is also handed over once so many of its lines are kept from some member.
 const EXCLUSIONS_MAX: usize = 16 * 1024;
@@ -26,6 +37,8 @@ pub struct Chunk {
     table_version: u64,
     /// Where the buffer goes when the last destination is done with it.
     buffers: Option<Buffers>,
+    /// What it has of the memory of all destinations, once one of them has it.
+    hold: Mutex<Option<Hold>>,
 }
 
 impl Drop for Chunk {
@@ -52,8 +65,34 @@ pub struct Run {
 impl Chunk {
     /// A chunk of lines that were judged one by one outside a worker.
     #[must_use]
-    pub fn rejudged(lane: Lane, table_version: u64) -> Self {
-        Self { bytes: lane.bytes, runs: lane.runs, table_version, buffers: None }
+    pub fn rejudged(mut lane: Lane, table_version: u64) -> Self {
+        lane.bytes.shrink_to_fit();
+        Self::new(lane.bytes, lane.runs, table_version, None)
+    }
+
+    /// The permitted line alone, for every class that may have it.
+    #[must_use]
+    pub fn of_line(
+        permit: Permit<'_>,
+        table_version: u64,
+        source: SourceId,
+        received_at: Instant,
+    ) -> Self {
+        let line = permit.line();
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+        let run = Run { source, received_at, end: bytes.len() as u32, events: 1 };
+        Self::new(bytes, vec![run], table_version, None)
+    }
+
+    fn new(bytes: Vec<u8>, runs: Vec<Run>, table_version: u64, buffers: Option<Buffers>) -> Self {
+        Self { bytes, runs, table_version, buffers, hold: Mutex::default() }
+    }
+
+    /// What it has of the memory of all destinations.
+    pub(super) fn hold(&self) -> MutexGuard<'_, Option<Hold>> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All lines.
@@ -82,13 +121,15 @@ impl Chunk {
 }
 
 /// The chunk of one class that is being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lane {
     bytes: Vec<u8>,
     runs: Vec<Run>,
     events: u32,
     /// Lines that some members must not have: the member and the place of the line.
     exclusions: Vec<(DestinationId, Range<u32>)>,
+    /// When it is full.
+    bytes_max: usize,
     /// Whether the last chunk was a large one: the next one is likely to be, too.
     large: bool,
     /// Where large buffers come from and go to.
@@ -104,11 +145,27 @@ pub struct Sealed {
     exclusions: Vec<(DestinationId, Range<u32>)>,
 }
 
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            runs: Vec::new(),
+            events: 0,
+            exclusions: Vec::new(),
+            bytes_max: CHUNK_BYTES,
+            large: false,
+            buffers: None,
+        }
+    }
+}
+
 impl Lane {
-    /// A lane whose large buffers come from `buffers` and go back there.
+    /// A lane whose large buffers come from `buffers` and go back there. Its chunks are small enough
+    /// for a destination that may pin `budget` bytes.
     #[must_use]
-    pub fn recycling(buffers: &Buffers) -> Self {
-        Self { buffers: Some(buffers.clone()), ..Self::default() }
+    pub fn recycling(buffers: &Buffers, budget: usize) -> Self {
+        let bytes_max = (budget / CHUNKS_PER_BUDGET).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
+        Self { buffers: Some(buffers.clone()), bytes_max, ..Self::default() }
     }
 
     /// Appends the permitted line; `source` and `received_at` are those of its frame.
@@ -153,7 +210,7 @@ impl Lane {
     #[must_use]
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= CHUNK_BYTES || self.exclusions.len() >= EXCLUSIONS_MAX
+        self.bytes.len() >= self.bytes_max || self.exclusions.len() >= EXCLUSIONS_MAX
     }
 
     /// Bytes written so far.
@@ -191,7 +248,7 @@ impl Lane {
         let mut exclusions = std::mem::take(&mut self.exclusions);
         // Stable: the lines of one member stay in order.
         exclusions.sort_by_key(|(member, _)| *member);
-        let chunk = Arc::new(Chunk { bytes, runs, table_version, buffers: self.buffers.clone() });
+        let chunk = Arc::new(Chunk::new(bytes, runs, table_version, self.buffers.clone()));
         Sealed { chunk, events: std::mem::take(&mut self.events), exclusions }
     }
 }

@@ -70,7 +70,7 @@ impl Running {
         };
         let delivery = Delivery {
             shared: Arc::new(shared),
-            batcher: Batcher::new(limits, keys),
+            batcher: Batcher::new(sink.limits(limits), keys),
             idle: sink.into_lanes(),
             in_flight: JoinSet::new(),
             oldest_in_flight: HashMap::new(),

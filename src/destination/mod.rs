@@ -5,10 +5,12 @@
 //! not decide who receives what; a line gets in only with a [`crate::consent::Permit`], and it is
 //! judged again before every attempt under a table that is no longer the one it was judged by.
 //!
-//! What always holds: the bytes that wait for a destination are bounded by its `buffer` (plus one
-//! chunk); whatever is not delivered is counted with a reason.
+//! What always holds: what a destination pins is bounded by its `buffer`, except that one line at a
+//! time in the whole process may be larger; all chunks that are pinned are bounded together
+//! ([`Memory`]); whatever is not delivered is counted with a reason.
 
 mod chunk;
+mod memory;
 mod queue;
 
 mod batch;
@@ -27,13 +29,15 @@ mod http;
 mod sink;
 mod stdout;
 mod tcp;
+mod turns;
 
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, Piece};
-pub use chunk::{CHUNK_CAPACITY, Chunk, Lane, Run};
+pub use chunk::{CHUNK_CAPACITY, Chunk, LANE_LINE_MAX, Lane, Run};
 pub use deliver::Running;
+pub use memory::Memory;
 pub use queue::{Amount, Closed, Outlet, OutletId, Parcel, Refused};
 pub use retry::{Outcome, classify, parse_retry_after};
 pub use sink::{HttpSpec, Sink, SinkError, SinkSpec};

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::batch::Piece;
 use super::chunk::Chunk;
+use super::memory::{Claim, Memory};
 use crate::metrics::DestinationCounters;
 
 /// Names a running destination for as long as the process lives.
@@ -28,6 +30,8 @@ pub struct Outlet {
     waiting: AtomicUsize,
     drops_newest: bool,
     counters: Arc<DestinationCounters>,
+    /// What all destinations may pin together.
+    memory: Arc<Memory>,
     state: Mutex<State>,
     /// For the delivery: something was offered, or the outlet was closed.
     offered: Notify,
@@ -99,7 +103,15 @@ impl Parcel {
     pub fn bytes(&self) -> usize {
         self.ranges.iter().map(|range| (range.end - range.start) as usize).sum()
     }
+
+    /// What it makes a destination pin, roughly: the chunk, and a piece of a batch per range.
+    fn footprint(&self) -> usize {
+        self.chunk.footprint() + self.ranges.len() * RANGE_BYTES
+    }
 }
+
+/// What a range takes here and in a batch.
+const RANGE_BYTES: usize = size_of::<Range<u32>>() + size_of::<Piece>();
 
 /// Room in an outlet's budget; dropping it gives the room back.
 #[derive(Debug)]
@@ -132,6 +144,7 @@ impl Outlet {
         pinned_bytes_max: usize,
         drops_newest: bool,
         counters: Arc<DestinationCounters>,
+        memory: &Arc<Memory>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -140,6 +153,7 @@ impl Outlet {
             waiting: AtomicUsize::new(0),
             drops_newest,
             counters,
+            memory: Arc::clone(memory),
             state: Mutex::default(),
             offered: Notify::new(),
             room: Condvar::new(),
@@ -164,20 +178,20 @@ impl Outlet {
         &self.counters
     }
 
-    /// Offers a parcel. A parcel is always taken while nothing is pinned, so that a line larger than
-    /// the budget gets through.
+    /// Offers a parcel. One that is larger than the whole budget, which a single line may be, is taken
+    /// while nothing else is pinned and no other destination has another such line. Where the rule is
+    /// to drop it is never taken: a destination that is down would keep the others waiting.
     ///
     /// # Errors
     /// Gives the parcel back with the reason.
     pub fn offer(self: &Arc<Self>, mut parcel: Parcel) -> Result<(), Refused> {
-        let bytes = parcel.chunk.footprint();
+        let bytes = parcel.footprint();
+        let claim = self.claim(bytes);
         let mut state = self.lock();
         if state.closed {
             return Err(Refused::Closed(parcel));
         }
-        if state.pinned_bytes > 0
-            && state.pinned_bytes + bytes > self.pinned_bytes_max.load(Relaxed)
-        {
+        if !self.has_room(&state, claim, bytes) || !self.admits(&parcel.chunk, claim) {
             state.pressed = true;
             drop(state);
             self.offered.notify_one();
@@ -201,15 +215,48 @@ impl Outlet {
         Ok(())
     }
 
-    /// Waits until there may be room, at most for `limit`. For worker threads.
-    pub fn wait_for_room(&self, limit: Duration) {
+    /// Waits until there may be room for `parcel`, at most for `limit`. For worker threads.
+    pub fn wait_for_room(&self, parcel: &Parcel, limit: Duration) {
         self.waiting.fetch_add(1, Relaxed);
+        let bytes = parcel.footprint();
+        let claim = self.claim(bytes);
         let state = self.lock();
-        if !state.closed && state.pinned_bytes > 0 {
-            // A wake-up without room is possible; the caller offers again and sees.
+        // A wake-up without room is possible; the caller offers again and sees.
+        if state.closed {
+            drop(state);
+        } else if self.has_room(&state, claim, bytes) {
+            drop(state);
+            // The chunk may have got what it needs for another destination.
+            if !self.admits(&parcel.chunk, claim) {
+                self.memory.wait(claim, parcel.chunk.footprint(), limit);
+            }
+        } else {
             drop(self.room.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner));
         }
         self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    fn claim(&self, bytes: usize) -> Claim {
+        if bytes <= self.budget() { Claim::Share } else { Claim::Exception }
+    }
+
+    /// Whether there is room as far as this destination is concerned.
+    fn has_room(&self, state: &State, claim: Claim, bytes: usize) -> bool {
+        match claim {
+            Claim::Share => state.pinned_bytes + bytes <= self.budget(),
+            Claim::Exception => state.pinned_bytes == 0 && !self.drops_newest,
+        }
+    }
+
+    /// Whether there is room as far as all destinations together are concerned.
+    fn admits(&self, chunk: &Chunk, claim: Claim) -> bool {
+        self.memory.admit(&mut chunk.hold(), claim, chunk.footprint())
+    }
+
+    /// How many bytes it may pin.
+    #[must_use]
+    pub fn budget(&self) -> usize {
+        self.pinned_bytes_max.load(Relaxed)
     }
 
     /// Whether a worker waits for room.

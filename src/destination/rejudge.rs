@@ -84,7 +84,12 @@ fn judge_piece(
             }
         }
     }
-    let kept = !lane.is_empty();
-    let next = kept.then(|| piece.replaced_by(Chunk::rejudged(lane, table.version())));
+    let next = if lane.events() == piece.events() {
+        // The chunk is shared with other destinations: a copy for each would add up.
+        Some(piece.permitted_by(table.version()))
+    } else {
+        let kept = !lane.is_empty();
+        kept.then(|| piece.replaced_by(Chunk::rejudged(lane, table.version())))
+    };
     (next, dropped)
 }

@@ -12,7 +12,10 @@ use super::http::HttpSink;
 use super::retry::Outcome;
 use super::stdout::StdoutSink;
 use super::tcp::TcpSink;
-use crate::config::{Compression, Format, Rotate};
+use crate::config::{BatchLimits, Compression, Format, Rotate};
+
+/// How long events for a blackhole wait to be counted together.
+const BLACKHOLE_WAIT: Duration = Duration::from_millis(5);
 
 /// Where to deliver and how, with all variables and secrets resolved.
 pub enum SinkSpec {
@@ -114,6 +117,15 @@ impl Sink {
             Self::Http(_) | Self::Tcp(_) | Self::Stdout(_) | Self::Blackhole => Ok(()),
             #[cfg(test)]
             Self::Scripted(_) => Ok(()),
+        }
+    }
+
+    /// How batches for it are formed, where `limits` are what the config says. What is only counted is
+    /// not worth keeping.
+    pub(super) fn limits(&self, limits: BatchLimits) -> BatchLimits {
+        match self {
+            Self::Blackhole => BatchLimits { max_wait: BLACKHOLE_WAIT, ..limits },
+            _ => limits,
         }
     }
 

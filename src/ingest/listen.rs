@@ -1,7 +1,7 @@
 //! Listening and accepting, for every kind of source.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -27,10 +27,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// A bound address; connections already queue up in the kernel.
+/// A bound address. Nobody can connect before [`Listener::listen`].
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: StdListener,
+    socket: Socket,
     address: SocketAddr,
 }
 
@@ -40,12 +40,17 @@ impl Listener {
     /// # Errors
     /// The message names the address, the cause and what to do.
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = open(address).map_err(|error| {
-            let message = format!("cannot listen on {address}: {error}{}", advice(&error));
-            io::Error::new(error.kind(), message)
-        })?;
-        let address = socket.local_addr()?;
+        let socket = open(address).map_err(|error| named(address, &error))?;
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
         Ok(Self { socket, address })
+    }
+
+    /// Lets connections queue up in the kernel.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`]: somebody else may have bound the address, too, and listened first.
+    pub(super) fn listen(&self) -> io::Result<()> {
+        self.socket.listen(BACKLOG).map_err(|error| named(self.address, &error))
     }
 
     /// The address, with the port that was chosen if it was bound to port 0.
@@ -53,7 +58,8 @@ impl Listener {
         self.address
     }
 
-    /// Accepts connections until the context's stop, then waits for those that are open.
+    /// Accepts connections until the context's stop, then waits for those that are open. To be called
+    /// after [`Listener::listen`].
     ///
     /// # Errors
     /// The socket cannot be used at all.
@@ -66,7 +72,7 @@ impl Listener {
     where
         C: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::from_std(self.socket)?;
+        let listener = TcpListener::from_std(self.socket.into())?;
         let places = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         let open = TaskTracker::new();
         // Whoever gives up waiting for the connections drops this future, and with it the guard: then
@@ -105,14 +111,18 @@ impl Listener {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<StdListener> {
+fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Otherwise connections of the last run that are not forgotten yet would stop a restart.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+fn named(address: SocketAddr, error: &io::Error) -> io::Error {
+    let message = format!("cannot listen on {address}: {error}{}", advice(error));
+    io::Error::new(error.kind(), message)
 }
 
 fn advice(error: &io::Error) -> &'static str {

@@ -47,6 +47,14 @@ impl TcpSource {
         Ok(Self { listener: Listener::bind(listen)?, connections_max })
     }
 
+    /// Lets connections queue up; to be called once everything else can take them.
+    ///
+    /// # Errors
+    /// As `bind`.
+    pub fn listen(&self) -> io::Result<()> {
+        self.listener.listen()
+    }
+
     /// The bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -24,6 +24,6 @@ pub use spec::{
 };
 pub use table::{
     CategoryMask, Class, ClassId, Destination, DestinationId, MAX_CATEGORIES, MAX_DESTINATIONS,
-    RoutingTable, SourceId,
+    MAX_TYPES, RoutingTable, SourceId,
 };
 pub(crate) use words::{Spelled, Words, hash as name_hash};

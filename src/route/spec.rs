@@ -99,6 +99,8 @@ pub enum SpecError {
     TooManyCategories(usize),
     /// More than [`super::MAX_DESTINATIONS`].
     TooManyDestinations(usize),
+    /// More than [`super::MAX_TYPES`].
+    TooManyTypes(usize),
     /// A destination names a category that does not exist.
     UnknownCategory {
         /// The destination's name.
@@ -125,6 +127,9 @@ impl fmt::Display for SpecError {
             }
             Self::TooManyDestinations(n) => {
                 write!(f, "{n} destinations, the limit is {}", super::MAX_DESTINATIONS)
+            }
+            Self::TooManyTypes(n) => {
+                write!(f, "{n} different event types, the limit is {}", super::MAX_TYPES)
             }
             Self::UnknownCategory { destination, category } => {
                 write!(f, "destination `{destination}` needs the unknown category `{category}`")

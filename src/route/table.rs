@@ -11,6 +11,8 @@ use crate::parse::Locations;
 
 /// Categories a table can have.
 pub const MAX_CATEGORIES: usize = 256;
+/// Event types that all destinations together can name: each costs a set of classes.
+pub const MAX_TYPES: usize = 4096;
 /// Destinations a table can have.
 pub const MAX_DESTINATIONS: usize = 4096;
 
@@ -190,6 +192,9 @@ impl RoutingTable {
         let types: BTreeSet<&String> =
             rules.iter().filter_map(|rule| rule.types.as_ref()).flatten().collect();
         let types: Vec<&String> = types.into_iter().collect();
+        if types.len() > MAX_TYPES {
+            return Err(SpecError::TooManyTypes(types.len()));
+        }
         let refuses = |kind: Option<&String>| {
             set_of(&|rule| {
                 rule.types.as_ref().is_some_and(|only| kind.is_none_or(|kind| !only.contains(kind)))

@@ -8,6 +8,7 @@
 //! never older than the one in force when the frame was read; the frames of one connection stay in
 //! order; the steady state allocates nothing per event, locks nothing and asks no clock.
 
+mod outputs;
 mod plan;
 mod pool;
 mod tally;

@@ -19,12 +19,15 @@ mod regressions;
 mod shutdown;
 mod trouble;
 
+mod pipes;
+
 mod reload;
 mod reload_load;
 
 mod bad_http;
 mod bad_input;
 mod hostile;
+mod memory;
 
 mod admin;
 mod notify;

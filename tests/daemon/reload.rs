@@ -1,6 +1,8 @@
 //! Reloads: what changes, what does not, and what a wrong config does.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -203,4 +205,74 @@ fn an_open_connection_survives_reloads_and_follows_them() {
     assert_eq!(ids(&folder.delivered("crm")), expected);
     assert_eq!(daemon.metrics().dropped("crm", "consent"), 10);
     assert_eq!(daemon.metrics().sum("consentd_connections", &[("source", "tcp")]), 1);
+}
+
+/// A destination whose secret is a pipe: whoever reads it waits for a writer, as on a file system that
+/// hangs.
+fn hanging(config: &Config, token: &Path) -> Config {
+    let http = "type = \"http\"\nurl = \"http://127.0.0.1:1/\"\n";
+    let headers = format!("headers = {{ Authorization = {{ file = {token:?} }} }}");
+    config.clone().destination("crm", http.to_owned() + &headers)
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_delay_the_stop() {
+    let folder = Folder::new();
+    let config = Config::new("allow").file(&folder, "lake", "");
+    let mut daemon = Daemon::start(&folder, &config);
+    daemon.write_config(hanging(&config, &folder.fifo("token")));
+    daemon.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.send(event("e", &[]) + "\n");
+    daemon.settled(1);
+    assert_eq!(reloads(&daemon, "applied") + reloads(&daemon, "refused"), 0, "it does not hang");
+    let asked = Instant::now();
+    daemon.signal(Signal::TERM);
+    let ended = daemon.ended(asked);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
+}
+
+#[test]
+fn what_is_asked_for_during_a_reload_is_one_more_reload() {
+    let folder = Folder::new();
+    let config = Config::new("allow").file(&folder, "lake", "");
+    let daemon = Daemon::start(&folder, &config);
+    let token = folder.fifo("token");
+    daemon.write_config(hanging(&config, &token));
+    daemon.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.write_config(config.clone().file(&folder, "more", ""));
+    for _ in 0..5 {
+        daemon.signal(Signal::HUP);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(reloads(&daemon, "applied"), 0);
+    std::fs::write(&token, "secret").unwrap();
+    wait_until("both reloads are done", || reloads(&daemon, "applied") == 2);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(reloads(&daemon, "applied"), 2);
+    daemon.send(event("e", &[]) + "\n");
+    daemon.metrics_where("the last one stands", |metrics| metrics.delivered("more") == 1);
+}
+
+#[test]
+fn a_removed_destination_says_goodbye() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = Folder::new();
+    let lake = Config::new("allow").file(&folder, "lake", "");
+    let both = lake.clone().tcp("crm", listener.local_addr().unwrap(), "");
+    let daemon = Daemon::start(&folder, &both);
+    let line = event("e", &[]) + "\n";
+    daemon.send(&line);
+    let (mut connection, _) = listener.accept().unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    daemon.settled(1);
+    daemon.apply(&lake);
+    let mut received = String::new();
+    // Ends only when the daemon closes it.
+    connection.read_to_string(&mut received).unwrap();
+    assert_eq!(received, line);
+    daemon.send(event("later", &[]) + "\n");
+    assert_eq!(daemon.metrics_where("later", |m| m.delivered("lake") == 2).delivered("crm"), 1);
 }

@@ -2,6 +2,8 @@
 //! half started.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
@@ -55,6 +57,32 @@ fn an_unwritable_path() {
         .destination("stuck", format!("type = \"file\"\npath = {path:?}"));
     refused(&folder, &config, &["destinations.stuck", "occupied", "cannot create the folder"]);
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn nobody_can_connect_before_everything_is_prepared() {
+    let folder = Folder::new();
+    let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let token = folder.fifo("token");
+    let http = "type = \"http\"\nurl = \"http://127.0.0.1:1/\"\n";
+    let config = Config::new("allow").sources(source_on(address)).destination(
+        "crm",
+        format!("{http}headers = {{ Authorization = {{ file = {token:?} }} }}"),
+    );
+    std::thread::scope(|scope| {
+        let meanwhile = scope.spawn(|| {
+            // Opens when the daemon wants to read it.
+            let mut writer = File::options().write(true).open(&token).unwrap();
+            let connected = TcpStream::connect(address);
+            writer.write_all(b"secret").unwrap();
+            connected
+        });
+        let daemon = Daemon::start(&folder, &config);
+        assert!(meanwhile.join().unwrap().is_err(), "somebody got in");
+        assert!(TcpStream::connect(daemon.source("shippers")).is_ok());
+    });
 }
 
 #[test]

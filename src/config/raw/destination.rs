@@ -37,7 +37,9 @@ pub(in crate::config) struct Destination {
     /// The only event types (`type`) that it takes, at most 64; without the key, all.
     pub(in crate::config) types: Option<At<Vec<At<String>>>>,
     /// Bound on the bytes that wait for it. The default is `daemon.memory_max` divided by the number
-    /// of destinations, but not more than 8MiB and not less than 64KiB.
+    /// of destinations, but not more than 8MiB and not less than 64KiB. An event that is larger than
+    /// this waits until nothing else does and no other destination has such an event; with
+    /// `when_full = "drop_newest"` it is dropped.
     pub(in crate::config) buffer: Option<At<Size>>,
     /// What happens when `buffer` is full.
     #[schemars(extend("default" = "block"))]
@@ -73,7 +75,9 @@ pub(in crate::config) struct Destination {
     #[schemars(extend("x-kind" = "text", "x-types" = ["tcp"], "x-required" = true))]
     pub(in crate::config) address: Option<At<String>>,
     /// The file that is appended to. `strftime` conversions such as `%Y%m%d-%H` are replaced with
-    /// the time in UTC; folders are created.
+    /// the time in UTC; folders are created. What stands in it is never cut: a last line without an
+    /// end, whoever wrote it, gets one before the first event. A FIFO or a device is written to in
+    /// whole batches, however many destinations use it; other processes can come between.
     #[schemars(extend("x-kind" = "text", "x-types" = ["file"], "x-required" = true))]
     pub(in crate::config) path: Option<At<String>>,
     /// When a new file is begun although `path` is the same.

@@ -69,8 +69,9 @@ pub(super) struct Daemon {
     /// A longer line is rejected as `too_large`.
     #[schemars(extend("default" = size(defaults::MAX_EVENT_BYTES)))]
     pub(super) max_event_bytes: Option<At<Size>>,
-    /// Bound on the bytes that wait for all destinations together: the sum of their `buffer` may not
-    /// be more.
+    /// Bound on the memory that events take which wait for destinations: the sum of all `buffer` may
+    /// not be more. Beyond it, one event at a time may wait that is larger than the `buffer` of its
+    /// destination. Destinations that a reload removed count while they drain.
     #[schemars(extend("default" = size(defaults::MEMORY_MAX)))]
     pub(super) memory_max: Option<At<Size>>,
     /// Bound on the bytes that were read from sources and are not yet judged; at least four times

@@ -1,12 +1,12 @@
 //! `[destinations.NAME]`: which events it receives, and what all of them may hold together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Check;
 use crate::config::model::{Daemon, Destination};
 use crate::config::raw::{self, At, Named, defaults};
 use crate::config::structure::join;
-use crate::route::{DestinationSpec, MAX_DESTINATIONS, Match};
+use crate::route::{DestinationSpec, MAX_DESTINATIONS, MAX_TYPES, Match};
 
 const TYPES_MAX: usize = 64;
 
@@ -39,6 +39,7 @@ impl Check<'_, '_> {
             .collect();
         self.budget(entries, &destinations, daemon);
         self.same_paths(entries);
+        self.all_types(entries);
         destinations
     }
 
@@ -73,6 +74,23 @@ impl Check<'_, '_> {
             defaults::size(mib)
         );
         self.report.error(&span, &key, message, help);
+    }
+
+    /// What all of `types` name together is an index of the table.
+    fn all_types(&mut self, entries: &[(At<String>, raw::Destination)]) {
+        let mut known: HashSet<&str> = HashSet::new();
+        for (name, raw) in entries {
+            let Some(types) = &raw.types else { continue };
+            known.extend(types.iter().map(|kind| kind.as_str()));
+            if known.len() > MAX_TYPES {
+                let key = format!("{}.types", join("destinations", name));
+                let message =
+                    format!("up to here, more than {MAX_TYPES} different event types are named");
+                let help = "name fewer, or take the key out for all types";
+                self.report.error(&types.span, &key, message, help);
+                return;
+            }
+        }
     }
 
     fn same_paths(&mut self, entries: &[(At<String>, raw::Destination)]) {

@@ -1,9 +1,15 @@
-//! One open file: kept valid by cutting off whatever is not whole.
+//! One open file.
+//!
+//! A write that fails is taken back, as far as the file system lets us. Nothing else is ever cut: what
+//! stands behind the last line end when a file is opened may be a line that somebody else wrote
+//! without an end, or half a line from a crash, and half a line will not come again. It gets the line
+//! end that it lacks with the next batch, so that the events of that batch are lines of their own.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -13,9 +19,7 @@ use super::name::{Naming, folder_of};
 use super::write_all;
 use crate::config::Rotate;
 use crate::destination::batch::Piece;
-
-/// A last line longer than this without its end is taken for a file that is not ours.
-const TORN_LINE_MAX: u64 = 64 * 1024 * 1024;
+use crate::destination::turns::{Turn, turn_at};
 
 /// What is appended.
 pub(super) enum Payload {
@@ -35,9 +39,11 @@ pub(super) struct Target {
     path: PathBuf,
     file: File,
     kind: Kind,
+    /// Whether the last line has no end yet.
+    lacks_line_end: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Kind {
     Regular {
         device: u64,
@@ -45,8 +51,8 @@ enum Kind {
         created: SystemTime,
         len: u64,
     },
-    /// A FIFO or a device: neither cut nor rotated.
-    Special,
+    /// A FIFO or a device: neither rotated nor repaired, and perhaps written to by others.
+    Special(Turn),
 }
 
 impl Target {
@@ -83,20 +89,30 @@ impl Target {
     fn open(naming: &Naming, stem: &str, number: u64) -> io::Result<Self> {
         let path = naming.path(stem, number);
         let (file, kind) = in_context(open(&path), "open", &path.display())?;
-        let mut target = Self { stem: stem.to_owned(), number, path, file, kind };
-        if !naming.is_compressed() {
-            target.cut_torn_line()?;
-        }
-        Ok(target)
+        let lacks_line_end = match kind {
+            Kind::Regular { len, .. } if !naming.is_compressed() => {
+                in_context(lacks_line_end(&path, len), "read", &path.display())?
+            }
+            _ => false,
+        };
+        Ok(Self { stem: stem.to_owned(), number, path, file, kind, lacks_line_end })
     }
 
     /// Appends all of `payload`, or nothing that stays.
     pub(super) fn append(&mut self, payload: &Payload) -> io::Result<()> {
+        let _alone = match &self.kind {
+            Kind::Special(turn) => Some(turn.lock().unwrap_or_else(PoisonError::into_inner)),
+            Kind::Regular { .. } => None,
+        };
         let written = match payload {
             Payload::Nothing => return Ok(()),
-            Payload::Lines(pieces) => write_all(&self.file, pieces.iter().map(Piece::lines)),
+            Payload::Lines(pieces) => {
+                let line_end = self.lacks_line_end.then_some(&b"\n"[..]);
+                write_all(&self.file, line_end.into_iter().chain(pieces.iter().map(Piece::lines)))
+            }
             Payload::Whole(bytes) => write_all(&self.file, [&bytes[..]].into_iter()),
         };
+        self.lacks_line_end &= written.is_err();
         if written.is_err()
             && let Kind::Regular { len, .. } = self.kind
         {
@@ -130,30 +146,15 @@ impl Target {
             && (rotate.max_bytes.is_some_and(|max| len >= max)
                 || rotate.every.is_some_and(|every| age >= every))
     }
-
-    /// Cuts off what a crash left of a line; a line with its end always stays.
-    fn cut_torn_line(&mut self) -> io::Result<()> {
-        let path = self.path.display();
-        let Kind::Regular { len, .. } = &mut self.kind else {
-            return Ok(());
-        };
-        // The handle for appending may not read.
-        let reader = in_context(File::open(&self.path), "read", &path)?;
-        let whole = in_context(end_of_last_line(&reader, *len), "repair", &path)?;
-        if whole < *len {
-            tracing::warn!(file = %path, bytes = *len - whole, "cut off a torn last line");
-            in_context(self.file.set_len(whole), "repair", &path)?;
-            *len = whole;
-        }
-        Ok(())
-    }
 }
 
 fn open(path: &Path) -> io::Result<(File, Kind)> {
     if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
         // Opened without waiting for a reader, who may never come.
         let sender = pipe::OpenOptions::new().open_sender(path)?;
-        return Ok((sender.into_blocking_fd()?.into(), Kind::Special));
+        let file = File::from(sender.into_blocking_fd()?);
+        let turn = turn_at(&file)?;
+        return Ok((file, Kind::Special(turn)));
     }
     let folder = folder_of(path);
     in_context(fs::create_dir_all(folder), "create the folder", &folder.display())?;
@@ -173,29 +174,24 @@ fn open(path: &Path) -> io::Result<(File, Kind)> {
             len: found.len(),
         }
     } else {
-        Kind::Special
+        Kind::Special(turn_at(&file)?)
     };
     Ok((file, kind))
 }
 
-/// Offset behind the last LF among the first `len` bytes.
-fn end_of_last_line(file: &File, len: u64) -> io::Result<u64> {
-    let mut block = vec![0; 64 * 1024];
-    let mut end = len;
-    while end > 0 {
-        let start = end.saturating_sub(block.len() as u64);
-        let read = &mut block[..(end - start) as usize];
-        file.read_exact_at(read, start)?;
-        if let Some(at) = memchr::memrchr(b'\n', read) {
-            return Ok(start + at as u64 + 1);
-        }
-        if len - start > TORN_LINE_MAX {
-            let what = "its last line is too long to be one of ours";
-            return Err(io::Error::new(ErrorKind::InvalidData, what));
-        }
-        end = start;
+/// Whether there is something behind the last line end.
+fn lacks_line_end(path: &Path, len: u64) -> io::Result<bool> {
+    let Some(last) = len.checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    // The handle for appending may not read.
+    File::open(path)?.read_exact_at(&mut byte, last)?;
+    if byte != *b"\n" {
+        let file = path.display();
+        tracing::warn!(%file, "the last line has no end; it gets one before the next event");
     }
-    Ok(0)
+    Ok(byte != *b"\n")
 }
 
 fn in_context<T>(

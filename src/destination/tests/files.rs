@@ -49,21 +49,25 @@ async fn batches_are_appended_to_the_file_of_the_day_and_its_folders_made() {
 }
 
 #[tokio::test]
-async fn a_torn_last_line_is_cut_off_and_a_whole_one_never() {
+async fn nothing_that_stands_in_a_file_is_cut_and_a_last_line_without_end_gets_one() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("lake.ndjson");
     let check = async |before: &str, kept: &str| {
         fs::write(&path, before).unwrap();
-        send(&mut plain(&path), &numbered(1)).await;
+        let mut sink = plain(&path);
+        sink.verify().await.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), before, "opening changes nothing");
+        send(&mut sink, &numbered(1)).await;
+        send(&mut sink, &numbered(1)).await;
         let after = fs::read_to_string(&path).unwrap();
-        assert_eq!(after, format!("{kept}{{\"n\":0}}\n"));
+        assert_eq!(after, format!("{kept}{{\"n\":0}}\n{{\"n\":0}}\n"));
     };
-    check("{\"a\":1}\n{\"b\":", "{\"a\":1}\n").await;
+    check("{\"a\":1}\n{\"b\":", "{\"a\":1}\n{\"b\":\n").await;
     check("{\"a\":1}\n{\"b\":2}\n", "{\"a\":1}\n{\"b\":2}\n").await;
-    check("{\"torn", "").await;
+    check("{\"torn", "{\"torn\n").await;
     check("", "").await;
     let long = "x".repeat(300_000);
-    check(&format!("{long}\n{long}"), &format!("{long}\n")).await;
+    check(&format!("{long}\n{long}"), &format!("{long}\n{long}\n")).await;
 }
 
 #[tokio::test]

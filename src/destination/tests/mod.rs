@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::batch::{Batch, Keys, Piece};
 use super::retry::Outcome;
 use super::sink::Sink;
-use super::{Chunk, Lane, Outlet, OutletId, Parcel, Running};
+use super::{Chunk, Lane, Memory, Outlet, OutletId, Parcel, Running};
 use crate::config::{BatchLimits, Retry};
 use crate::consent::Judge;
 use crate::metrics::DestinationCounters;
@@ -95,7 +95,7 @@ fn outlet(name: &str) -> Arc<Outlet> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let id = OutletId(NEXT.fetch_add(1, Relaxed).into());
     let counters = Arc::new(DestinationCounters::default());
-    Outlet::new(id, name.into(), 1 << 24, false, counters)
+    Outlet::new(id, name.into(), 1 << 24, false, counters, &Memory::new(1 << 24))
 }
 
 /// `{"n":0}`, `{"n":1}`, ...

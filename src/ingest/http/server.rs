@@ -69,6 +69,14 @@ impl HttpSource {
         Ok(Self { listener: Listener::bind(listen)?, limits })
     }
 
+    /// Lets connections queue up; to be called once everything else can take them.
+    ///
+    /// # Errors
+    /// As `bind`.
+    pub fn listen(&self) -> io::Result<()> {
+        self.listener.listen()
+    }
+
     /// The bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

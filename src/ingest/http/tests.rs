@@ -50,6 +50,7 @@ impl Started {
             request_timeout,
         };
         let source = HttpSource::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+        source.listen().unwrap();
         Self {
             address: source.address(),
             serving: tokio::spawn(source.serve(context.clone())),

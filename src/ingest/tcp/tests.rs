@@ -23,6 +23,7 @@ impl Started {
         let context = context(&judges, budget_bytes, tail_bytes);
         let any = "127.0.0.1:0".parse().unwrap();
         let source = TcpSource::bind(any, NonZeroUsize::new(connections_max).unwrap()).unwrap();
+        source.listen().unwrap();
         Self {
             address: source.address(),
             serving: tokio::spawn(source.serve(context.clone())),
