@@ -57,7 +57,7 @@ fn verify_segment(folder: &Folder, segment: SegmentInfo) -> Result<SegmentCheck,
     let mut check =
         SegmentCheck { segment, frames: 0, blocks: 0, records: 0, damage, wiped_bytes: 0 };
     loop {
-        match frames.next(0, segment.bytes).map_err(LogError::io("read", &path))? {
+        match frames.next(0, segment.bytes, segment.bytes).map_err(LogError::io("read", &path))? {
             Found::Frame { header, payload } if header.wiped => {
                 check.wiped_bytes += payload.end - payload.start;
             }

@@ -42,8 +42,9 @@ impl Reader {
         Self { folder, from, current: None, damage: Damage::default() }
     }
 
-    /// The next block before `end`, which is an end that the writer reported; `None` if there is none
-    /// now. What lies behind `end` is not looked at: it may be half written.
+    /// The next block before `end`, which is an end that the writer reported or the position of a
+    /// committed block; `None` if there is none now. Frames behind `end` are not looked at: they may be
+    /// half written.
     ///
     /// # Errors
     /// [`LogError::Io`]; the next call tries again.
@@ -113,9 +114,9 @@ impl Reader {
             let len = uninterrupted(|| current.frames.file().len());
             let len = len.map_err(LogError::io("measure", &path))?;
             let is_last = number == end.segment();
-            let limit = if is_last { len.min(end.offset().into()) } else { len };
+            let limit = if is_last { end.offset().into() } else { len };
             let from = if number == self.from.segment() { self.from.offset() } else { 0 };
-            let found = current.frames.next(from.into(), limit);
+            let found = current.frames.next(from.into(), limit, len);
             match found.map_err(LogError::io("read", &path))? {
                 Found::Frame { header, payload } => {
                     current.blocks = if header.wiped { 0..0 } else { payload };

@@ -66,7 +66,7 @@ fn mend(
     // Damage since the last sound frame: in the middle if another one follows.
     let mut since = Vec::new();
     loop {
-        match frames.next(0, segment.bytes).map_err(LogError::io("read", &path))? {
+        match frames.next(0, segment.bytes, segment.bytes).map_err(LogError::io("read", &path))? {
             Found::Frame { payload, .. } => {
                 sound_end = payload.end;
                 for (range, events) in since.drain(..) {

@@ -67,7 +67,7 @@ pub fn rewrite_segment(
     let mut frames = Frames::new(file, number);
     let mut buffer = Vec::new();
     loop {
-        match frames.next(0, len).map_err(LogError::io("read", &source))? {
+        match frames.next(0, len, len).map_err(LogError::io("read", &source))? {
             Found::Frame { header, payload } => {
                 let at = payload.start - FRAME_HEADER_BYTES as u64;
                 let bytes = frames.bytes(&payload, len).map_err(LogError::io("read", &source))?;

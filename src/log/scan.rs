@@ -81,16 +81,18 @@ impl Frames {
         self.number
     }
 
-    /// What comes next before `limit`. Frames and damage that end at or before `from` are passed over
-    /// unseen.
-    pub(super) fn next(&mut self, from: u64, limit: u64) -> io::Result<Found> {
+    /// What comes next and begins before `limit`, in a file of `len` bytes. Frames and damage that end
+    /// at or before `from` are passed over unseen. Nothing behind both the limit and the frame that
+    /// reaches over it is read: it may not be written yet.
+    pub(super) fn next(&mut self, from: u64, limit: u64, len: u64) -> io::Result<Found> {
+        let limit = limit.min(len);
         loop {
             let at = self.at;
             if at >= limit {
                 return Ok(Found::End);
             }
             let found = match self.header(at, limit)? {
-                Some(header) => self.judge_frame(header, from, limit)?,
+                Some(header) => self.judge_frame(header, from, limit, len)?,
                 None => {
                     let next = self.find_header(at, limit)?;
                     Found::Damage { range: at..next.unwrap_or(limit), events: None }
@@ -108,12 +110,18 @@ impl Frames {
         }
     }
 
-    fn judge_frame(&mut self, header: FrameHeader, from: u64, limit: u64) -> io::Result<Found> {
+    fn judge_frame(
+        &mut self,
+        header: FrameHeader,
+        from: u64,
+        limit: u64,
+        len: u64,
+    ) -> io::Result<Found> {
         let start = self.at;
         let end = start + header.frame_bytes();
-        if end > limit {
+        if end > len {
             // The length can be believed, so nothing else can follow.
-            return Ok(Found::Damage { range: start..limit, events: Some(header.records) });
+            return Ok(Found::Damage { range: start..len, events: Some(header.records) });
         }
         let payload = start + FRAME_HEADER_BYTES as u64..end;
         let is_sound =
@@ -153,7 +161,7 @@ impl Frames {
         Ok(None)
     }
 
-    /// The bytes of a range before `limit`; fewer if the file ends earlier.
+    /// The bytes of a range; fewer if the file ends earlier. Reads ahead up to `limit`.
     pub(super) fn bytes(&mut self, range: &Range<u64>, limit: u64) -> io::Result<&[u8]> {
         let len = (range.end - range.start) as usize;
         let is_here = range.start >= self.start && range.end <= self.start + self.filled as u64;
@@ -179,7 +187,7 @@ impl Frames {
             None => 0,
         };
         self.start = start;
-        let ahead = (limit - start).min(len.max(READ_BYTES) as u64) as usize;
+        let ahead = len.max(limit.saturating_sub(start).min(READ_BYTES as u64) as usize);
         if self.buffer.len() > 4 * READ_BYTES && ahead <= READ_BYTES {
             // One large frame must not hold its memory for ever.
             self.buffer.truncate(READ_BYTES.max(self.filled));

@@ -11,11 +11,18 @@ use crate::world::{World, identity, options};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { users: Vec<u8>, mask: u8, padding: usize },
+    Append {
+        users: Vec<u8>,
+        mask: u8,
+        padding: usize,
+    },
     Commit,
     Sync,
     Roll,
-    Deliver { place: usize, blocks: usize },
+    Deliver {
+        place: usize,
+        blocks: usize,
+    },
     Save,
     Release,
     Erase(u8),
@@ -69,9 +76,8 @@ fn play(world: &mut World, steps: Vec<Step>, crash: Crash) {
             Step::Release => world.release(),
             Step::Erase(user) => world.erase(user),
             Step::Rewrite => world.rewrite(),
-            Step::Configure(names) => {
-                world.configure(names.into_iter().map(|(n, address)| identity(n, address)).collect())
-            }
+            Step::Configure(names) => world
+                .configure(names.into_iter().map(|(n, address)| identity(n, address)).collect()),
             Step::CutSoon(calls) => {
                 world.disk.fail(None, calls, Fault::PowerCut);
                 Ok(())

@@ -38,7 +38,8 @@ pub(crate) struct Event {
 impl Event {
     pub(crate) fn line(&self) -> String {
         let Self { number, user, padding, .. } = self;
-        format!("{{\"n\":{number},\"userId\":\"u{user}\",\"p\":\"{:x<padding$}\"}}", "")
+        let padding = "x".repeat(*padding);
+        format!("{{\"n\":{number},\"userId\":\"u{user}\",\"p\":\"{padding}\"}}")
     }
 }
 
@@ -173,7 +174,12 @@ impl World {
         self.disk.crash(crash, seed);
     }
 
-    pub(crate) fn append(&mut self, users: &[u8], mask: u8, padding: usize) -> Result<(), LogError> {
+    pub(crate) fn append(
+        &mut self,
+        users: &[u8],
+        mask: u8,
+        padding: usize,
+    ) -> Result<(), LogError> {
         let mut events = Vec::new();
         for (index, &user) in users.iter().enumerate() {
             let number = self.next_number;
@@ -420,13 +426,5 @@ impl World {
                 }
             }
         }
-    }
-
-    pub(crate) fn highest_number(&self) -> u64 {
-        self.next_number
-    }
-
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.live.as_ref().map_or(0, |live| live.writer.size_bytes())
     }
 }
