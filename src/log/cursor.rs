@@ -25,6 +25,8 @@ pub struct Cursors {
     slots: [PathBuf; 2],
     /// The slot that is written next: not the one that holds the newest sound state.
     next_slot: usize,
+    /// Whether the name of each slot is known to be durable.
+    is_named: [bool; 2],
     generation: u64,
     positions: BTreeMap<StableId, Position>,
     durable: BTreeMap<StableId, Position>,
@@ -83,6 +85,7 @@ impl Cursors {
             folder: folder.clone(),
             slots,
             next_slot: 1 - slot,
+            is_named: [false; 2],
             generation,
             durable: positions.clone(),
             positions,
@@ -149,14 +152,14 @@ impl Cursors {
     fn write(&mut self) -> Result<(), LogError> {
         let bytes = seal(MAGIC, self.generation + 1, &encode(&self.positions));
         let path = &self.slots[self.next_slot];
-        let is_new = read_small(&self.folder, path)?.is_none();
         let file = self.folder.open_file(path, Open::Create)?;
         write_all(&*file, &bytes, 0).map_err(LogError::io("write", path))?;
         uninterrupted(|| file.truncate(bytes.len() as u64))
             .map_err(LogError::io("truncate", path))?;
         uninterrupted(|| file.sync_data()).map_err(LogError::io("sync", path))?;
-        if is_new {
+        if !self.is_named[self.next_slot] {
             self.folder.sync_dir()?;
+            self.is_named[self.next_slot] = true;
         }
         self.generation += 1;
         self.next_slot = 1 - self.next_slot;

@@ -66,6 +66,7 @@ impl Folder {
     pub fn open(fs: Arc<dyn FileSystem>, path: &Path, kind: Kind) -> Result<Self, LogError> {
         uninterrupted(|| fs.create_dir(path)).map_err(LogError::io("create", path))?;
         if let Some(parent) = path.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             uninterrupted(|| fs.sync_dir(parent)).map_err(LogError::io("sync", parent))?;
         }
         Ok(Self { fs, path: path.into(), kind })

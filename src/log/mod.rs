@@ -14,7 +14,7 @@
 //!
 //! # What always holds
 //!
-//! - What [`Writer::commit`] reported under [`Sync::Commit`], or [`Writer::sync`] under the others,
+//! - What [`Writer::commit`] reported under [`SyncMode::Commit`], or [`Writer::sync`] under the others,
 //!   is found again by every later start, byte for byte, in the same order, at the same position.
 //! - Nothing is read that does not carry the checksum it was written with. Damage costs the commit it
 //!   is in and no other; it is counted and copied aside, and the log opens.
@@ -28,15 +28,14 @@
 //! # Why it is ours
 //!
 //! What is needed: one log with many cursors that move on their own; places that stay valid while
-//! single records are erased; a group as the unit of damage; and going on behind damage. Looked at:
-//! `okaywal` (calls itself early and its format unstable; entries are gone once a checkpointer has
-//! seen them: one reader), `commitlog` (last release of 2021; the whole log is one file of offsets per
-//! index, retention by offset only), `raft-engine` (entries per Raft group, purged by group; syncs and
-//! rewrites on its own terms), `open-wal` and `walogs` (new; damage in the middle is fatal, one
-//! checkpoint), `fjall` 3, `redb` and `sled` (key-value stores: compaction or copies write an event a
-//! second time, and an erased value stays in old files until one runs). Ours are the framing and its
-//! recovery; the checksum is `crc32c`, the search `memchr`, the hash `blake3`, the system calls
-//! `rustix`.
+//! single records are erased; a group as the unit of damage; and going on behind damage in the middle.
+//! Looked at: `okaywal` (its documentation calls it early and the format unstable; entries go to one
+//! checkpointer and are then recycled), `commitlog` (last release in 2021; no erasure), `raft-engine`
+//! (entries with consecutive indexes per Raft group, an index of them all in memory), `open-wal`
+//! (opaque payloads, one checkpoint, segments never rewritten, a gap in the middle is fatal), `fjall` 3,
+//! `redb` and `sled` (key-value stores: an event would be written a second time by compaction or copied
+//! pages, and an erased one stays in old files until then). Ours are the framing and its recovery; the
+//! checksum is `crc32c`, the search `memchr`, the hash `blake3`, the system calls `rustix`.
 
 mod block;
 mod cursor;
@@ -73,4 +72,4 @@ pub use rewrite::{Rewritten, rewrite_segment};
 pub use scan::Damage;
 pub use tombstone::Tombstones;
 pub use view::{Block, Decision, Record};
-pub use writer::{Committed, Options, Room, Sync, Writer};
+pub use writer::{Committed, Options, Room, SyncMode, Writer};

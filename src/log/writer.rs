@@ -16,7 +16,7 @@ const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 
 /// When a commit is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncMode {
     /// Before [`Writer::commit`] returns.
     Commit,
     /// When the caller calls [`Writer::sync`].
@@ -36,7 +36,7 @@ pub struct Options {
     /// What must stay free on the file system.
     pub free_floor_bytes: u64,
     /// When a commit is made durable.
-    pub sync: Sync,
+    pub sync: SyncMode,
 }
 
 /// Whether more can be stored.
@@ -149,7 +149,7 @@ impl Writer {
         self.roll || bytes >= u64::from(self.options.segment_bytes.min(SEGMENT_BYTES_MAX))
     }
 
-    /// Writes the group as one frame and, with [`Sync::Commit`], makes it durable. `None` if nothing
+    /// Writes the group as one frame and, with [`SyncMode::Commit`], makes it durable. `None` if nothing
     /// was appended. `now_unix_ms` is noted in the header if a segment is begun.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ impl Writer {
             .map_err(CommitError::Fatal)?;
         let bytes = self.group.len() as u64;
         let end = Position(first.0 + bytes);
-        if self.options.sync == Sync::Commit {
+        if self.options.sync == SyncMode::Commit {
             self.sync_file(first.segment()).map_err(CommitError::Fatal)?;
             self.durable_end = end;
         }

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use consentd::log::{
-    Cursors, Folder, Identities, LogError, Position, Reader, StableId, Sync, Tombstones, Writer,
-    verify,
+    Cursors, Folder, Identities, LogError, Position, Reader, StableId, SyncMode, Tombstones,
+    Writer, verify,
 };
 
 use crate::memory::Memory;
@@ -31,7 +31,7 @@ fn sample() -> Sample {
     let ids = identities.resolve(&[identity(0, 0), identity(1, 1)]).unwrap();
     let (mut cursors, _) = Cursors::open(&folder, &ids).unwrap();
     let (mut writer, _) =
-        Writer::open(folder.clone(), options(600, Sync::Commit), Position::START, &mut |_| {})
+        Writer::open(folder.clone(), options(600, SyncMode::Commit), Position::START, &mut |_| {})
             .unwrap();
     let mut blocks = BTreeMap::new();
     let mut lines = BTreeMap::new();
@@ -89,7 +89,7 @@ fn start(sample: &Sample, disk: &Memory) -> Result<Found, LogError> {
     let tombstones = Tombstones::open(&folder, [3; 32])?;
     let first = *sample.blocks.keys().next().unwrap();
     assert!(tombstones.is_erased(Some(b"u1"), None, first), "an erasure is forgotten");
-    let options = options(600, Sync::Commit);
+    let options = options(600, SyncMode::Commit);
     let (mut writer, report) = Writer::open(folder.clone(), options, report.highest, &mut |_| {})?;
     // It takes more, behind everything else.
     let events = [Event { number: 99, user: 0, padding: 0, to: ids.iter().copied().collect() }];
@@ -275,7 +275,7 @@ fn a_frame_inside_an_event_is_not_believed() {
     let disk = Memory::new();
     let folder = folder(&disk).unwrap();
     let open = || {
-        let options = options(1 << 20, Sync::Commit);
+        let options = options(1 << 20, SyncMode::Commit);
         Writer::open(folder.clone(), options, Position::START, &mut |_| {}).unwrap().0
     };
     let to: std::collections::BTreeSet<StableId> = [StableId(1)].into();
@@ -290,9 +290,13 @@ fn a_frame_inside_an_event_is_not_believed() {
         content.extend_from_slice(&forged);
     });
     drop(writer);
-    let (writer, report) =
-        Writer::open(folder.clone(), options(1 << 20, Sync::Commit), Position::START, &mut |_| {})
-            .unwrap();
+    let (writer, report) = Writer::open(
+        folder.clone(),
+        options(1 << 20, SyncMode::Commit),
+        Position::START,
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(report.cut.bytes, 8 + forged.len() as u64);
     let mut reader = Reader::new(folder.clone(), Position::START);
     let mut blocks = 0;

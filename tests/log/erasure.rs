@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use consentd::log::{
-    Folder, Position, Reader, StableId, Sync, Tombstones, Writer, rewrite_segment, verify,
+    Folder, Position, Reader, StableId, SyncMode, Tombstones, Writer, rewrite_segment, verify,
 };
 
 use crate::memory::{Crash, Fault, Memory};
@@ -20,7 +20,7 @@ struct Log {
 
 fn open(disk: &Memory) -> (Folder, Writer, Tombstones) {
     let folder = folder(disk).unwrap();
-    let options = options(1500, Sync::Commit);
+    let options = options(1500, SyncMode::Commit);
     let (writer, _) = Writer::open(folder.clone(), options, Position::START, &mut |_| {}).unwrap();
     let tombstones = Tombstones::open(&folder, [5; 32]).unwrap();
     (folder, writer, tombstones)

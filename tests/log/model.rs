@@ -1,7 +1,7 @@
 //! Any sequence of uses, crashes and restarts: what was acknowledged is there, in order, unaltered;
 //! nothing else is; nobody gets what was decided for another.
 
-use consentd::log::Sync;
+use consentd::log::SyncMode;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -121,7 +121,7 @@ proptest! {
     fn acknowledged_events_outlive_everything(
         steps in steps(),
         segment_bytes in prop_oneof![Just(300_u32), Just(2000), Just(100_000)],
-        sync in prop_oneof![3 => Just(Sync::Commit), 1 => Just(Sync::Interval), 1 => Just(Sync::Off)],
+        sync in prop_oneof![3 => Just(SyncMode::Commit), 1 => Just(SyncMode::Interval), 1 => Just(SyncMode::Off)],
         crash in crashes(),
     ) {
         play(&mut World::new(options(segment_bytes, sync)), steps, crash);

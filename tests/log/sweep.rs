@@ -1,12 +1,12 @@
 //! One life of a log, from the first start to the last, in which every single call of the file system
 //! fails once, in every way that calls can fail.
 
-use consentd::log::{LogError, Sync};
+use consentd::log::{LogError, SyncMode};
 
 use crate::memory::{Crash, Fault, Memory, Op};
 use crate::world::{World, identity, options};
 
-const SYNCS: [Sync; 3] = [Sync::Commit, Sync::Interval, Sync::Off];
+const SYNCS: [SyncMode; 3] = [SyncMode::Commit, SyncMode::Interval, SyncMode::Off];
 const CRASHES: [Crash; 3] = [Crash::Process, Crash::LoseAll, Crash::Any];
 
 /// Everything that a log can do, over several segments.
@@ -82,7 +82,7 @@ fn a_power_cut_while_starting_loses_nothing_either() {
         for first in (1..150).step_by(7) {
             let mut nth = 1;
             loop {
-                let mut world = World::new(options(700, Sync::Commit));
+                let mut world = World::new(options(700, SyncMode::Commit));
                 world.disk.fail(None, first, Fault::PowerCut);
                 assert!(life(&mut world).is_err());
                 world.crash(crash, first);
@@ -136,7 +136,7 @@ fn interrupted_and_short_calls_are_no_errors() {
     for fault in [Fault::Interrupted, Fault::Short] {
         for op in Op::ALL {
             for nth in 1.. {
-                let mut world = World::new(options(700, Sync::Commit));
+                let mut world = World::new(options(700, SyncMode::Commit));
                 world.disk.fail(Some(op), nth, fault);
                 life(&mut world).unwrap();
                 if !world.disk.heal() {
@@ -153,7 +153,7 @@ fn interrupted_and_short_calls_are_no_errors() {
 fn no_space_for_a_segment_refuses_and_goes_on() {
     let mut refused = 0;
     for op in [Op::Open, Op::Reserve, Op::Write, Op::Sync, Op::SyncDir] {
-        let mut world = World::new(options(300, Sync::Commit));
+        let mut world = World::new(options(300, SyncMode::Commit));
         world.open().unwrap();
         world.append(&[0], 0xff, 400).unwrap();
         world.commit().unwrap();
@@ -197,7 +197,7 @@ fn a_failed_sync_is_the_end() {
 fn faults_of_the_disk_model_are_real() {
     // Without a sync nothing is left; the tests above would pass with a disk that never loses.
     let disk = Memory::new();
-    let mut world = World::new(options(100_000, Sync::Off));
+    let mut world = World::new(options(100_000, SyncMode::Off));
     world.disk = disk.clone();
     world.open().unwrap();
     world.append(&[0], 0xff, 1000).unwrap();

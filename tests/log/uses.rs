@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use consentd::log::{
     AppendError, BlockBuilder, BlockHead, CursorReport, Cursors, Disk, Folder, Identities, Kind,
-    Position, Reader, Room, StableId, Sync, Writer, count_pending, stats, verify,
+    Position, Reader, Room, StableId, SyncMode, Writer, count_pending, stats, verify,
 };
 
 use crate::memory::Memory;
@@ -15,7 +15,7 @@ const A: StableId = StableId(1);
 const B: StableId = StableId(70_000);
 
 fn writer(folder: &Folder, segment_bytes: u32) -> Writer {
-    let options = options(segment_bytes, Sync::Commit);
+    let options = options(segment_bytes, SyncMode::Commit);
     Writer::open(folder.clone(), options, Position::START, &mut |_| {}).unwrap().0
 }
 
@@ -69,7 +69,7 @@ fn a_full_log_or_disk_says_so_before_anything_is_written() {
     let limits = consentd::log::Options {
         max_bytes: 5000,
         free_floor_bytes: 10_000,
-        ..options(1000, Sync::Commit)
+        ..options(1000, SyncMode::Commit)
     };
     let (mut writer, _) = Writer::open(folder, limits, Position::START, &mut |_| {}).unwrap();
     assert_eq!(writer.room(4000).unwrap(), Room::Enough);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use consentd::log::{
     BlockBuilder, BlockHead, CommitError, Cursors, Damage, EncodedBlock, Folder, Identities,
-    Identity, Kind, LogError, Options, Position, Reader, StableId, Sync, Tombstones, Writer,
+    Identity, Kind, LogError, Options, Position, Reader, StableId, SyncMode, Tombstones, Writer,
     rewrite_segment,
 };
 
@@ -18,7 +18,7 @@ pub(crate) fn folder(disk: &Memory) -> Result<Folder, LogError> {
     Folder::open(Arc::new(disk.clone()), Path::new(LOG), Kind::Events)
 }
 
-pub(crate) fn options(segment_bytes: u32, sync: Sync) -> Options {
+pub(crate) fn options(segment_bytes: u32, sync: SyncMode) -> Options {
     Options { segment_bytes, max_bytes: u64::MAX, free_floor_bytes: 0, sync }
 }
 
@@ -153,7 +153,7 @@ impl World {
         let known = report.highest;
         let (writer, report) = Writer::open(folder.clone(), self.options, known, &mut |_| {})?;
         let tombstones = Tombstones::open(&folder, [7; 32])?;
-        if self.options.sync == Sync::Commit {
+        if self.options.sync == SyncMode::Commit {
             assert_eq!(report.damage, Damage::default(), "a crash leaves no holes between commits");
         }
         self.live = Some(Live { writer, cursors, identities, tombstones, ids });
@@ -200,7 +200,7 @@ impl World {
         let group = std::mem::take(&mut self.group);
         let committed = self.live().writer.commit(5);
         let state = match &committed {
-            Ok(_) if self.options.sync == Sync::Commit => State::Durable,
+            Ok(_) if self.options.sync == SyncMode::Commit => State::Durable,
             Ok(_) => State::Written,
             Err(CommitError::Fatal(_)) => State::Uncertain,
             Err(CommitError::Refused(_)) => {
@@ -291,7 +291,7 @@ impl World {
             assert_eq!(block.count_for(id), count);
             live.cursors.advance(id, block.end());
         }
-        if self.options.sync == Sync::Commit {
+        if self.options.sync == SyncMode::Commit {
             assert_eq!(reader.damage(), Damage::default());
         }
         Ok(())
@@ -381,7 +381,7 @@ impl World {
             // What recovery has read it has made durable.
             stored.state = State::Durable;
         }
-        if self.options.sync == Sync::Commit {
+        if self.options.sync == SyncMode::Commit {
             assert_eq!(reader.damage(), Damage::default());
         }
         let (ids, delivered, maybe_erased) = (&live.ids, &self.delivered, &self.maybe_erased);
