@@ -12,6 +12,14 @@
 //! Segments that every durable cursor is behind are released. The bytes are described at the head of
 //! `format.rs`, `twin.rs`, `cursor.rs`, `identity.rs` and `tombstone.rs`.
 //!
+//! # The order of a start and of a reload
+//!
+//! [`Folder::open`], [`Identities::open`], [`Identities::resolve`], then [`Identities::retire_others`]
+//! (what is dropped as `removed` must not come back under its ID), then [`Cursors::open`] with those
+//! IDs, then [`Writer::open`] with [`CursorReport::highest`]. A reload resolves and retires in the same
+//! way, then calls [`Cursors::begin`] at [`Writer::end`] for what is new, [`Cursors::remove`] for what
+//! is gone, and [`Cursors::save`].
+//!
 //! # What always holds
 //!
 //! - What [`Writer::commit`] reported under [`SyncMode::Commit`], or [`Writer::sync`] under the others,

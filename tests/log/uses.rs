@@ -160,6 +160,33 @@ fn released_segments_go_only_behind_durable_cursors() {
     assert_eq!(report.highest, writer.end());
 }
 
+/// Somebody removed the segments by hand: what comes now is not behind the cursors that are left.
+#[test]
+fn positions_go_on_behind_cursors_whose_segments_are_gone() {
+    let disk = Memory::new();
+    let folder = folder(&disk).unwrap();
+    let mut first = writer(&folder, 300);
+    let (mut cursors, _) = Cursors::open(&folder, &[A]).unwrap();
+    for number in 0..10 {
+        first.append(&encode("web", &[event(number, &[A])])).unwrap();
+        first.commit(1).unwrap();
+    }
+    cursors.begin(A, first.end());
+    cursors.save().unwrap();
+    for segment in first.segments() {
+        disk.remove(&folder.path().join(format!("{:016x}.segment", segment.first().0)));
+    }
+    let (cursors, report) = Cursors::open(&folder, &[A]).unwrap();
+    let options = options(300, SyncMode::Commit);
+    let (mut second, _) =
+        Writer::open(folder.clone(), options, report.highest, &mut |_| {}).unwrap();
+    let position = second.append(&encode("web", &[event(10, &[A])])).unwrap();
+    second.commit(1).unwrap();
+    assert!(position > first.end());
+    let mut reader = Reader::new(folder, cursors.get(A).unwrap());
+    assert_eq!(reader.next(second.end()).unwrap().unwrap().position(), position);
+}
+
 #[test]
 fn ids_belong_to_one_destination_for_ever() {
     let disk = Memory::new();
@@ -237,7 +264,7 @@ fn large_events_and_many_destinations_fit() {
     let everybody: BTreeSet<StableId> = (0..4096).map(StableId).collect();
     let large = Event { number: 1, user: 1, padding: 9 << 20, to: everybody };
     let small = event(2, &[A]);
-    let before = writer.append(&encode("web", &[small.clone()])).unwrap();
+    let before = writer.append(&encode("web", std::slice::from_ref(&small))).unwrap();
     writer.append(&encode("web", &[large.clone(), small.clone()])).unwrap();
     writer.commit(1).unwrap();
     writer.append(&encode("web", &[small])).unwrap();
