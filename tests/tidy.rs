@@ -118,6 +118,14 @@ fn pure_modules_are_pure() {
 }
 
 #[test]
+fn the_log_stands_alone() {
+    const ALONE: &str = "the log knows files and bytes only";
+    check("src/log/writer.rs", "use crate::route::DestinationId;", ALONE);
+    check("src/log/writer.rs", "fn f() { tokio::task::yield_now(); }", ALONE);
+    check("src/log/writer.rs", "use super::folder::Folder;\nuse std::fs::File;", "");
+}
+
+#[test]
 fn clippy_is_switched_on_for_pure_modules() {
     const WATCHES: &str = "clippy watches";
     let on = "//! Pure.\n#![deny(clippy::disallowed_methods, clippy::disallowed_types)]\n";

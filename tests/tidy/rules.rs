@@ -76,6 +76,12 @@ fn import(source: &Source, path: &Named, dependencies: &BTreeSet<String>) -> Opt
                 format!("`{module}` names `{second}`; pass what it needs as an argument"),
             );
         }
+        if module == "log" {
+            return complain(
+                "the log knows files and bytes only",
+                format!("`log` names `{second}`; let the thread that owns the log translate"),
+            );
+        }
         if DATA_PATH.contains(&module) && OPERATORS.contains(&second) {
             return complain(
                 "the data path does not know who operates it",
@@ -111,6 +117,12 @@ fn import(source: &Source, path: &Named, dependencies: &BTreeSet<String>) -> Opt
         return complain(
             "serde's types stay in config/raw.rs",
             format!("`{module}` names serde; put the type in config/raw.rs and convert it"),
+        );
+    }
+    if module == "log" && matches!(first, "tokio" | "metrics" | "tracing" | "crossbeam") {
+        return complain(
+            "the log knows files and bytes only",
+            format!("`log` names `{first}`; threads, counters and messages are its callers'"),
         );
     }
     if PURE.contains(&module) {
