@@ -8,7 +8,7 @@ use consentd::log::{
     Position, Reader, Room, StableId, SyncMode, Writer, count_pending, stats, verify,
 };
 
-use crate::memory::Memory;
+use crate::memory::{Crash, Fault, Memory, Op};
 use crate::world::{Event, encode, folder, identity, options};
 
 const A: StableId = StableId(1);
@@ -110,6 +110,7 @@ fn a_reader_does_not_pass_the_end_it_is_given() {
     let second = writer.append(&encode("tcp", &[event(1, &[A])])).unwrap();
     assert!(reader.next(writer.end()).unwrap().is_none(), "not committed");
     writer.commit(1).unwrap();
+    assert!(reader.next(first).unwrap().is_none(), "its first block is the end");
     // Between two blocks of a commit, too.
     assert_eq!(reader.next(second).unwrap().unwrap().position(), first);
     assert!(reader.next(second).unwrap().is_none());
@@ -144,9 +145,8 @@ fn released_segments_go_only_behind_durable_cursors() {
     cursors.advance(A, Position::START);
     assert_eq!(cursors.get(A), Some(writer.end()), "never backwards");
     // Somebody new, who is not on the disk yet, holds everything back.
-    cursors.begin(StableId(9), Position::START);
-    assert_eq!(writer.release(&cursors).unwrap().segments, 0);
     cursors.begin(StableId(9), writer.end());
+    assert_eq!(writer.release(&cursors).unwrap().segments, 0);
     cursors.save().unwrap();
     let released = writer.release(&cursors).unwrap();
     assert!(released.segments >= 4);
@@ -158,6 +158,45 @@ fn released_segments_go_only_behind_durable_cursors() {
     assert_eq!(cursors.get(A), Some(writer.end()));
     assert_eq!(report.gone, [(StableId(9), writer.end()), (B, writer.end())]);
     assert_eq!(report.highest, writer.end());
+}
+
+#[test]
+fn saved_cursors_outlive_a_power_cut() {
+    let disk = Memory::new();
+    let folder = folder(&disk).unwrap();
+    let (mut cursors, _) = Cursors::open(&folder, &[A]).unwrap();
+    for save in 1..5 {
+        cursors.advance(A, Position::new(1, 100 * save));
+        cursors.save().unwrap();
+        cursors.advance(A, Position::new(9, 9));
+        let disk = disk.copy();
+        disk.crash(Crash::LoseAll, 0);
+        let (found, _) = Cursors::open(&crate::world::folder(&disk).unwrap(), &[A]).unwrap();
+        assert_eq!(found.get(A), Some(Position::new(1, 100 * save)));
+        cursors = Cursors::open(&folder, &[A]).unwrap().0;
+    }
+}
+
+/// One copy was written when the power went, the other not: both hold it before it is used.
+#[test]
+fn an_id_outlives_a_power_cut_and_then_the_loss_of_a_copy() {
+    for nth in 1..30 {
+        let disk = Memory::new();
+        let folder = folder(&disk).unwrap();
+        let mut identities = Identities::open(&folder, true).unwrap();
+        identities.resolve(&[identity(0, 0)]).unwrap();
+        disk.fail(None, nth, Fault::PowerCut);
+        let _ = identities.resolve(&[identity(1, 1)]);
+        disk.crash(Crash::LoseAll, nth);
+        let id = Identities::open(&folder, false).unwrap().resolve(&[identity(1, 1)]).unwrap();
+        for copy in ["identities.a", "identities.b"] {
+            let disk = disk.copy();
+            let folder = crate::world::folder(&disk).unwrap();
+            disk.damage(&folder.path().join(copy), |content| content[30] ^= 1);
+            let other = Identities::open(&folder, false).unwrap().resolve(&[identity(2, 2)]);
+            assert_ne!(other.unwrap(), id, "call {nth}, {copy}");
+        }
+    }
 }
 
 /// Somebody removed the segments by hand: what comes now is not behind the cursors that are left.
@@ -291,7 +330,7 @@ fn a_poisoned_writer_takes_no_block() {
     let mut writer = writer(&folder, 1 << 20);
     let block = encode("web", &[event(0, &[A])]);
     writer.append(&block).unwrap();
-    disk.fail(Some(crate::memory::Op::Write), 1, crate::memory::Fault::Io);
+    disk.fail(Some(Op::Write), 1, Fault::Io);
     assert!(writer.commit(1).is_err());
     assert_eq!(writer.append(&block), Err(AppendError::Poisoned));
     assert!(writer.poisoned().unwrap().contains("injected EIO"));
