@@ -77,18 +77,19 @@ impl Parser {
         let valid = structural
             && self.notes.is_one_object(line, tokens)
             && (!escapes || escape::all_valid(line));
-        let read = valid
-            .then(|| Fields {
-                padded: buffer,
-                tokens,
-                notes: &self.notes,
-                escapes,
-                locations,
-                found: &mut self.found,
-                sets: &mut self.sets,
-            })
-            .and_then(Fields::read);
-        if read.is_none() {
+        if !valid {
+            return Err(diagnose(line));
+        }
+        let fields = Fields {
+            padded: buffer,
+            tokens,
+            notes: &self.notes,
+            escapes,
+            locations,
+            found: &mut self.found,
+            sets: &mut self.sets,
+        };
+        if fields.read().is_none() {
             return Err(diagnose(line));
         }
         if self.found.duplicate {
