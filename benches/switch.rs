@@ -53,7 +53,7 @@ fn measure(spec: &TableSpec) -> Vec<Duration> {
     let outlets: Vec<Arc<Outlet>> = (0..spec.destinations.len())
         .map(|n| {
             let id = OutletId(n as u64);
-            Outlet::new(id, format!("d{n}"), usize::MAX / 2, false, Arc::default(), &memory)
+            Outlet::new(id, format!("d{n}"), usize::MAX / 2, false, Arc::default(), &memory, None)
         })
         .collect();
     let plan = |version| {

@@ -80,6 +80,7 @@ pub fn plan(count: usize) -> (Handle<Plan>, Vec<Arc<Outlet>>) {
                 false,
                 Arc::default(),
                 &memory,
+                None,
             )
         })
         .collect();

@@ -233,7 +233,7 @@ impl<'s> Trial<'s> {
         if let Some(batch) = left.pop_front() {
             let shared = self.shared;
             shared.health.gave_up(batch.events(), &self.why);
-            shared.count_dropped(DropReason::GaveUp, batch.events());
+            shared.drop_batch(DropReason::GaveUp, &batch);
         }
     }
 }
@@ -254,8 +254,9 @@ impl Shared {
                 return;
             }
             let Some(rules) = self.rules(plan).await else {
-                let events = batch.clear();
-                return self.count_dropped(DropReason::Removed, events);
+                self.drop_batch(DropReason::Removed, batch);
+                batch.clear();
+                return;
             };
             if was_judged_by(batch, &rules.plan) {
                 return;
@@ -284,6 +285,7 @@ impl Shared {
         let counters = self.outlet.counters();
         let line_ends = batch.events() as usize;
         counters.deliver_pending(batch.events(), batch.bytes() - line_ends);
+        batch.settle();
         let now = std::time::Instant::now();
         for run in batch.pieces().iter().flat_map(Piece::runs) {
             let taken = now.saturating_duration_since(run.received_at);
@@ -295,12 +297,18 @@ impl Shared {
     fn split(&self, batch: Batch, left: &mut VecDeque<Batch>) {
         let (front, back) = batch.halve(&self.keys);
         match back {
-            None => self.count_dropped(DropReason::RejectedByDestination, front.events()),
+            None => self.drop_batch(DropReason::RejectedByDestination, &front),
             Some(back) => {
                 left.push_front(back);
                 left.push_front(front);
             }
         }
+    }
+
+    /// Counts the events of a batch as dropped.
+    fn drop_batch(&self, reason: DropReason, batch: &Batch) {
+        self.count_dropped(reason, batch.events());
+        batch.settle();
     }
 
     /// Counts pending events as dropped.

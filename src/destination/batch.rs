@@ -52,6 +52,14 @@ impl Piece {
         Self { held: Arc::new(held), range, events, table_version }
     }
 
+    /// So many of its events were delivered, or dropped with a reason: they are done with, and need
+    /// not come again after a restart.
+    pub(super) fn settle(&self, events: u32) {
+        if let Some(charge) = &self.held.charge {
+            charge.settle(events);
+        }
+    }
+
     /// The same lines, all of which the table of `table_version` permits, too.
     pub(super) fn permitted_by(&self, table_version: u64) -> Self {
         Self { table_version, ..self.clone() }
@@ -220,6 +228,11 @@ impl Batch {
         if self.events != before {
             self.key = key();
         }
+    }
+
+    /// Its events were delivered, or dropped with a reason.
+    pub(super) fn settle(&self) {
+        self.pieces.iter().for_each(|piece| piece.settle(piece.events()));
     }
 
     /// Takes everything out; how many events that was.

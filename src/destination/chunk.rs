@@ -29,6 +29,9 @@ pub const CHUNK_CAPACITY: usize = CHUNK_BYTES + LANE_LINE_MAX + 1;
 /// A chunk is also handed over once so many of its lines are kept from some member.
 const EXCLUSIONS_MAX: usize = 16 * 1024;
 
+/// The version of no table: those begin with 1.
+const NO_TABLE: u64 = 0;
+
 /// Lines that were permitted for a class of destinations under one table; each ends in an LF.
 #[derive(Debug)]
 pub struct Chunk {
@@ -68,6 +71,14 @@ impl Chunk {
     pub fn rejudged(mut lane: Lane, table_version: u64) -> Self {
         lane.bytes.shrink_to_fit();
         Self::new(lane.bytes, lane.runs, table_version, None)
+    }
+
+    /// Lines of one part of the log, each with its line end, that were permitted once. No table that is
+    /// in force has permitted them yet, so every one is judged before it goes out.
+    #[must_use]
+    pub fn stored(bytes: Vec<u8>, events: u32, source: SourceId, received_at: Instant) -> Self {
+        let run = Run { source, received_at, end: bytes.len() as u32, events };
+        Self::new(bytes, vec![run], NO_TABLE, None)
     }
 
     /// The permitted line alone, for every class that may have it.

@@ -10,6 +10,7 @@
 //! ([`Memory`]); whatever is not delivered is counted with a reason.
 
 mod chunk;
+mod ledger;
 mod memory;
 mod queue;
 
@@ -37,6 +38,7 @@ mod tests;
 pub use batch::{Batch, Piece};
 pub use chunk::{CHUNK_CAPACITY, Chunk, LANE_LINE_MAX, Lane, Run};
 pub use deliver::Running;
+pub use ledger::Span;
 pub use memory::Memory;
 pub use queue::{Amount, Closed, Outlet, OutletId, Parcel, Refused};
 pub use retry::{Outcome, classify, parse_retry_after};

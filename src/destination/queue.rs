@@ -10,8 +10,10 @@ use tokio::sync::Notify;
 
 use super::batch::Piece;
 use super::chunk::Chunk;
+use super::ledger::{Entry, Ledger, Offer, Span};
 use super::memory::{Claim, Memory};
-use crate::metrics::DestinationCounters;
+use crate::log::{Position, StableId};
+use crate::metrics::{DestinationCounters, DropReason};
 
 /// Names a running destination for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +34,13 @@ pub struct Outlet {
     counters: Arc<DestinationCounters>,
     /// What all destinations may pin together.
     memory: Arc<Memory>,
+    /// What the log calls it, if there is a log.
+    stable: Option<StableId>,
     state: Mutex<State>,
     /// For the delivery: something was offered, or the outlet was closed.
     offered: Notify,
+    /// For the reader of the log: the destination fell behind, room was made, or the outlet was closed.
+    changed: Notify,
     /// For workers: room was made, or the outlet was closed.
     room: Condvar,
 }
@@ -50,6 +56,8 @@ struct State {
     /// Whether a worker was refused since the delivery last asked.
     pressed: bool,
     closed: bool,
+    /// How far it is done with the log, once that is known.
+    ledger: Option<Ledger>,
 }
 
 /// An amount of lines.
@@ -118,6 +126,19 @@ const RANGE_BYTES: usize = size_of::<Range<u32>>() + size_of::<Piece>();
 pub struct Charge {
     outlet: Arc<Outlet>,
     bytes: usize,
+    /// What it is in the ledger, if it came out of the log.
+    entry: Option<Entry>,
+}
+
+impl Charge {
+    /// Events of the parcel were delivered, or dropped with a reason.
+    pub(super) fn settle(&self, events: u32) {
+        if let Some(entry) = self.entry
+            && let Some(ledger) = &mut self.outlet.lock().ledger
+        {
+            ledger.settle(entry, events);
+        }
+    }
 }
 
 /// Why a parcel was not taken.
@@ -145,6 +166,7 @@ impl Outlet {
         drops_newest: bool,
         counters: Arc<DestinationCounters>,
         memory: &Arc<Memory>,
+        stable: Option<StableId>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -154,8 +176,10 @@ impl Outlet {
             drops_newest,
             counters,
             memory: Arc::clone(memory),
+            stable,
             state: Mutex::default(),
             offered: Notify::new(),
+            changed: Notify::new(),
             room: Condvar::new(),
         })
     }
@@ -184,8 +208,8 @@ impl Outlet {
     ///
     /// # Errors
     /// Gives the parcel back with the reason.
-    pub fn offer(self: &Arc<Self>, mut parcel: Parcel) -> Result<(), Refused> {
-        let bytes = parcel.footprint();
+    pub fn offer(self: &Arc<Self>, parcel: Parcel) -> Result<(), Refused> {
+        let (bytes, events) = (parcel.footprint(), parcel.events);
         let claim = self.claim(bytes);
         let mut state = self.lock();
         if state.closed {
@@ -201,18 +225,171 @@ impl Outlet {
                 Refused::Full(parcel)
             });
         }
-        state.pinned_bytes += bytes;
-        state.queued.bytes += parcel.bytes();
-        state.queued.events += parcel.events;
-        self.counters.pending.fetch_add(parcel.events.into(), Relaxed);
-        parcel.charge = Some(Arc::new(Charge { outlet: Arc::clone(self), bytes }));
-        state.parcels.push_back(parcel);
+        self.take(&mut state, parcel, bytes, None);
+        self.counters.pending.fetch_add(events.into(), Relaxed);
         let wake = state.is_enough();
         drop(state);
         if wake {
             self.offered.notify_one();
         }
         Ok(())
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        state: &mut State,
+        mut parcel: Parcel,
+        bytes: usize,
+        entry: Option<Entry>,
+    ) {
+        state.pinned_bytes += bytes;
+        state.queued.bytes += parcel.bytes();
+        state.queued.events += parcel.events;
+        parcel.charge = Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry }));
+        state.parcels.push_back(parcel);
+    }
+
+    /// What the log calls it, if there is a log.
+    #[must_use]
+    pub fn stable(&self) -> Option<StableId> {
+        self.stable
+    }
+
+    /// Begins with the log at `from`: the reader gives what is behind it, as long as it lags.
+    pub fn begin_at(&self, from: Position) {
+        self.lock().ledger = Some(Ledger::new(from));
+        self.changed.notify_one();
+    }
+
+    /// Gives what was committed: all parcels of one part of the log, or none of them. Never waits. One
+    /// without room falls behind, and gets them from the reader. Where the destination is gone, they
+    /// are dropped as `removed`, unless another one goes on in its place.
+    pub fn offer_committed(self: &Arc<Self>, parcels: Vec<Parcel>, span: Span) {
+        let events: u32 = parcels.iter().map(|parcel| parcel.events).sum();
+        let mut state = self.lock();
+        let Some(ledger) = &mut state.ledger else {
+            // Its reader has not begun, and will give them.
+            return self.count_pending(events);
+        };
+        if ledger.offer(span) == Offer::Skip {
+            return self.count_pending(events);
+        }
+        if state.closed {
+            drop(state);
+            return self.counters.add_dropped(DropReason::Removed, events.into());
+        }
+        self.count_pending(events);
+        let bytes: usize = parcels.iter().map(Parcel::footprint).sum();
+        // Several small chunks are as good as one: what is larger waits for the reader.
+        let has_room = state.pinned_bytes + bytes <= self.budget()
+            && parcels.iter().all(|parcel| self.admits(&parcel.chunk, Claim::Share));
+        if !has_room {
+            if let Some(ledger) = &mut state.ledger {
+                ledger.fall_behind(span);
+            }
+            state.pressed = true;
+            drop(state);
+            self.offered.notify_one();
+            self.changed.notify_one();
+            return;
+        }
+        for parcel in parcels {
+            let bytes = parcel.footprint();
+            let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
+            self.take(&mut state, parcel, bytes, entry);
+        }
+        let wake = state.is_enough();
+        drop(state);
+        if wake {
+            self.offered.notify_one();
+        }
+    }
+
+    fn count_pending(&self, events: u32) {
+        self.counters.pending.fetch_add(events.into(), Relaxed);
+    }
+
+    /// Gives what the reader found. What it gives is pending already.
+    ///
+    /// # Errors
+    /// As [`Outlet::offer`], but never [`Refused::Overflow`].
+    pub fn offer_read(self: &Arc<Self>, parcel: Parcel, span: Span) -> Result<(), Refused> {
+        let bytes = parcel.footprint();
+        let claim = self.claim(bytes);
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed(parcel));
+        }
+        if !self.has_room(&state, claim, bytes) || !self.admits(&parcel.chunk, claim) {
+            state.pressed = true;
+            drop(state);
+            self.offered.notify_one();
+            return Err(Refused::Full(parcel));
+        }
+        let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
+        self.take(&mut state, parcel, bytes, entry);
+        let wake = state.is_enough();
+        drop(state);
+        if wake {
+            self.offered.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Its reader has given everything before `position`.
+    pub fn has_read(&self, position: Position) {
+        if let Some(ledger) = &mut self.lock().ledger {
+            ledger.has_read(position);
+        }
+    }
+
+    /// Its reader has given everything before `position`, the end of a commit; whether the destination
+    /// is live now, and the reader has to stop there.
+    pub fn has_read_all_to(&self, position: Position) -> bool {
+        self.lock().ledger.as_mut().is_none_or(|ledger| ledger.has_read_all_to(position))
+    }
+
+    /// Where its reader is, while the destination lags.
+    #[must_use]
+    pub fn lags_from(&self) -> Option<Position> {
+        self.lock().ledger.as_ref().and_then(Ledger::lags_from)
+    }
+
+    /// What its reader has not given from before `position` is gone; whether it lags.
+    pub fn expire_before(&self, position: Position) -> bool {
+        self.lock().ledger.as_mut().is_some_and(|ledger| ledger.expire_before(position))
+    }
+
+    /// Waits until the destination lags; where its reader has to begin.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn lags(&self) -> Result<Position, Closed> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let state = self.lock();
+                if state.closed {
+                    return Err(Closed);
+                }
+                if let Some(from) = state.ledger.as_ref().and_then(Ledger::lags_from) {
+                    return Ok(from);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until something about its room changed, or for `limit`. For the reader.
+    pub async fn changed(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.changed.notified()).await;
+    }
+
+    /// What it is done with, if everything before `handed` was offered to it; `None` before it has
+    /// begun with the log.
+    #[must_use]
+    pub fn cursor(&self, handed: Position) -> Option<Position> {
+        self.lock().ledger.as_ref().map(|ledger| ledger.cursor(handed))
     }
 
     /// Waits until there may be room for `parcel`, at most for `limit`. For worker threads.
@@ -311,6 +488,7 @@ impl Outlet {
     pub fn close(&self) {
         self.lock().closed = true;
         self.offered.notify_one();
+        self.changed.notify_one();
         self.room.notify_all();
     }
 
@@ -329,5 +507,6 @@ impl Drop for Charge {
     fn drop(&mut self) {
         self.outlet.lock().pinned_bytes -= self.bytes;
         self.outlet.room.notify_all();
+        self.outlet.changed.notify_one();
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn judge_again(
         }
         let (next, dropped) = judge_piece(piece, rules, &mut judge, &mut scratch);
         let kept = next.is_some();
+        piece.settle(dropped.iter().sum());
         batch.replace(position, next, || keys.next());
         position += usize::from(kept);
         for (reason, events) in DropReason::ALL.into_iter().zip(dropped) {

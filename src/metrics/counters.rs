@@ -30,11 +30,13 @@ pub enum DropReason {
     Overflow,
     /// The destination was removed, and did not drain in time.
     Removed,
+    /// It waited in the log for longer than `log.max_age`, or made room for newer events.
+    Expired,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Consent,
         Self::Integrations,
         Self::Filtered,
@@ -44,6 +46,7 @@ impl DropReason {
         Self::GaveUp,
         Self::Overflow,
         Self::Removed,
+        Self::Expired,
     ];
 
     /// The value of the `reason` label.
@@ -59,6 +62,7 @@ impl DropReason {
             Self::GaveUp => "gave_up",
             Self::Overflow => "overflow",
             Self::Removed => "removed",
+            Self::Expired => "expired",
         }
     }
 }

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::plan::Plan;
+use super::stored::Stored;
 use crate::buffer::Buffers;
 use crate::consent::{Decision, Recipients};
 use crate::destination::{CHUNK_CAPACITY, Chunk, LANE_LINE_MAX, Lane, Outlet, Parcel, Refused};
+use crate::ingest::Report;
 use crate::metrics::DropReason;
 use crate::route::{Class, DestinationId, Handle, Reader, SourceId};
 
@@ -31,11 +35,17 @@ pub(super) struct Outputs {
     open: Vec<u16>,
     /// Bytes in their lanes.
     open_bytes: usize,
+    /// With a log: everything goes through it.
+    stored: Option<Stored>,
 }
 
 impl Outputs {
     /// `progress` moves while somebody without room is waited for.
-    pub(super) fn new(plans: &Handle<Plan>, progress: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(
+        plans: &Handle<Plan>,
+        progress: Arc<AtomicU64>,
+        stored: Option<Stored>,
+    ) -> Self {
         let plan = plans.load();
         let buffers = Buffers::new(SPARE_CHUNKS_MAX, CHUNK_CAPACITY);
         Self {
@@ -46,7 +56,22 @@ impl Outputs {
             buffers,
             open: Vec::new(),
             open_bytes: 0,
+            stored,
         }
+    }
+
+    /// Answers, at once or when what was judged is stored.
+    pub(super) fn answer(&mut self, report: Report, to: oneshot::Sender<Report>) {
+        match &mut self.stored {
+            Some(stored) => stored.add_answer(report, to),
+            // A sender that went away does not want to know.
+            None => drop(to.send(report)),
+        }
+    }
+
+    /// Whether somebody waits for what was judged to be stored.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.stored.as_ref().is_some_and(Stored::is_awaited)
     }
 
     /// The plan that lines are to be judged by.
@@ -76,9 +101,35 @@ impl Outputs {
         received_at: Instant,
         before_waiting: &mut dyn FnMut(),
     ) {
-        if line_bytes > LANE_LINE_MAX {
-            return self.append_alone(decision, source, received_at, before_waiting);
+        if let Some(stored) = &mut self.stored
+            && stored.store(decision, &self.plan, source, received_at).is_err()
+        {
+            self.hand_over_all(before_waiting);
+            if let Some(stored) = &mut self.stored {
+                // A frame holds any one event.
+                let _ = stored.store(decision, &self.plan, source, received_at);
+            }
         }
+        if line_bytes > LANE_LINE_MAX {
+            self.append_alone(decision, source, received_at, before_waiting);
+        } else {
+            self.append_to_lanes(decision, line_bytes, source, received_at, before_waiting);
+        }
+        let sealed_bytes = self.stored.as_ref().map_or(0, Stored::sealed_bytes);
+        if self.open_bytes + sealed_bytes >= OPEN_BYTES_MAX {
+            self.hand_over_all(before_waiting);
+        }
+    }
+
+    #[inline]
+    fn append_to_lanes(
+        &mut self,
+        decision: &Decision<'_>,
+        line_bytes: usize,
+        source: SourceId,
+        received_at: Instant,
+        before_waiting: &mut dyn FnMut(),
+    ) {
         for permit in decision.permits() {
             let Recipients::Class { class, .. } = permit.recipients() else {
                 continue;
@@ -91,8 +142,6 @@ impl Outputs {
             self.open_bytes += line_bytes + 1;
             if lane.is_full() {
                 self.hand_over(class.0, before_waiting);
-            } else if self.open_bytes >= OPEN_BYTES_MAX {
-                self.hand_over_all(before_waiting);
             }
         }
     }
@@ -131,10 +180,15 @@ impl Outputs {
                 let parcel =
                     Parcel { chunk: Arc::clone(chunk), ranges: whole, events: 1, charge: None };
                 let outlet = &plan.outlets()[usize::from(member.0)];
-                waiting.extend(offer(outlet, parcel, &mut self.plans));
+                match &mut self.stored {
+                    Some(stored) => stored.add(outlet, parcel),
+                    None => waiting.extend(offer(outlet, parcel, &mut self.plans)),
+                }
             }
         }
-        drop(chunk);
+        if let (Some(stored), Some(chunk)) = (&mut self.stored, chunk) {
+            stored.add_sealed(chunk.bytes().len());
+        }
         self.insist(waiting, before_waiting);
     }
 
@@ -142,6 +196,10 @@ impl Outputs {
     pub(super) fn hand_over_all(&mut self, before_waiting: &mut dyn FnMut()) {
         while let Some(class) = self.open.pop() {
             self.seal(class, before_waiting);
+        }
+        if let Some(stored) = &mut self.stored {
+            before_waiting();
+            stored.send(&self.progress);
         }
     }
 
@@ -168,7 +226,13 @@ impl Outputs {
             }
             let parcel = Parcel { chunk: Arc::clone(&sealed.chunk), ranges, events, charge: None };
             let outlet = &plan.outlets()[usize::from(member.0)];
-            waiting.extend(offer(outlet, parcel, &mut self.plans));
+            match &mut self.stored {
+                Some(stored) => stored.add(outlet, parcel),
+                None => waiting.extend(offer(outlet, parcel, &mut self.plans)),
+            }
+        }
+        if let Some(stored) = &mut self.stored {
+            stored.add_sealed(sealed.chunk.bytes().len());
         }
         drop(sealed);
         self.insist(waiting, before_waiting);

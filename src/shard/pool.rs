@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::plan::Plan;
+use super::stored::Stored;
 use super::worker::Worker;
+use crate::commit;
 use crate::ingest::{Budget, Frame, Workers};
 use crate::metrics::SourceCounters;
 use crate::route::Handle;
@@ -41,7 +43,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts `workers` threads that follow `plans`.
+    /// Starts `workers` threads that follow `plans`. With `log`, its way and the names of the sources,
+    /// everything they accept goes there.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -51,6 +54,7 @@ impl Pool {
         sources: &Arc<[Arc<SourceCounters>]>,
         budget: &Budget,
         max_event_bytes: usize,
+        log: Option<&(commit::Intake, Arc<[String]>)>,
     ) -> io::Result<(Self, Intake)> {
         let mut pool = Self { threads: Vec::new(), progress: Vec::new() };
         let mut shards = Vec::new();
@@ -63,6 +67,7 @@ impl Pool {
                 Arc::clone(sources),
                 Arc::clone(&progress),
                 max_event_bytes,
+                log.map(|(intake, names)| Stored::new(intake.clone(), Arc::clone(names))),
             );
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{number}"))
@@ -112,7 +117,8 @@ impl WorkerPath {
     ) -> Self {
         let (sender, frames): (_, Receiver<Frame>) = bounded(1);
         let progress = Arc::default();
-        let worker = Worker::new(frames, plans, Arc::clone(sources), progress, max_event_bytes);
+        let worker =
+            Worker::new(frames, plans, Arc::clone(sources), progress, max_event_bytes, None);
         Self { worker, _frames: sender }
     }
 

@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::outputs::Outputs;
 use super::plan::Plan;
+use super::stored::Stored;
 use super::tally::{SourceTally, Tally};
 use crate::consent::Judge;
 use crate::ingest::{Frame, LISTED_MAX, Report};
@@ -44,8 +45,9 @@ impl Worker {
         sources: Arc<[Arc<SourceCounters>]>,
         progress: Arc<AtomicU64>,
         max_event_bytes: usize,
+        stored: Option<Stored>,
     ) -> Self {
-        let outputs = Outputs::new(plans, Arc::clone(&progress));
+        let outputs = Outputs::new(plans, Arc::clone(&progress), stored);
         let table = outputs.plan().table();
         Self {
             frames,
@@ -61,7 +63,9 @@ impl Worker {
     /// Runs until every sender of frames is gone and every frame is settled.
     pub(super) fn run(mut self) {
         loop {
-            let frame = match self.frames.recv_timeout(LINGER) {
+            // Whoever waits for the log need not wait for others of a class as well.
+            let linger = if self.outputs.is_awaited() { Duration::ZERO } else { LINGER };
+            let frame = match self.frames.recv_timeout(linger) {
                 Ok(frame) => frame,
                 Err(_) => {
                     self.settle();
@@ -91,8 +95,7 @@ impl Worker {
         if let Some(reply) = frame.reply.take() {
             // What is answered is counted first, so that the sender finds it in the metrics.
             self.count();
-            // A sender that went away does not want to know.
-            let _ = reply.send(report);
+            self.outputs.answer(report, reply);
         }
         if self.frames_unsettled >= FRAMES_UNSETTLED_MAX {
             self.settle();

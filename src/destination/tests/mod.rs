@@ -95,7 +95,7 @@ fn outlet(name: &str) -> Arc<Outlet> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let id = OutletId(NEXT.fetch_add(1, Relaxed).into());
     let counters = Arc::new(DestinationCounters::default());
-    Outlet::new(id, name.into(), 1 << 24, false, counters, &Memory::new(1 << 24))
+    Outlet::new(id, name.into(), 1 << 24, false, counters, &Memory::new(1 << 24), None)
 }
 
 /// `{"n":0}`, `{"n":1}`, ...

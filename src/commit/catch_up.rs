@@ -1,0 +1,172 @@
+//! Brings one destination up to date from the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::state::Log;
+use crate::destination::{Chunk, Outlet, Parcel, Refused, Span};
+use crate::log::{Block, LogError, Position, Reader, StableId};
+use crate::route::{Handle, SourceId};
+use crate::shard::Plan;
+
+/// What is read for a destination at a time, roughly.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Chunks are of this size, so that several fit in a destination's buffer.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Catching up is worth a word in the daemon's log if it takes longer.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long it waits after the log could not be read.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long it waits for room before it looks again.
+const ROOM_WAIT: Duration = Duration::from_millis(100);
+
+/// The reader of one destination. It sleeps while the destination keeps up.
+pub struct CatchUp {
+    outlet: Arc<Outlet>,
+    id: StableId,
+    log: Arc<Log>,
+    plans: Handle<Plan>,
+}
+
+/// What was read in one go.
+struct Read {
+    parcels: Vec<(Parcel, Span)>,
+    /// Whether there is nothing more before the end that was asked for.
+    at_end: bool,
+}
+
+impl CatchUp {
+    /// Starts the reader of `outlet` once everyone in `after` is gone; `from` then says where. It ends
+    /// when the outlet is closed.
+    pub fn start(
+        outlet: Arc<Outlet>,
+        log: Arc<Log>,
+        plans: Handle<Plan>,
+        after: Vec<CancellationToken>,
+        from: impl FnOnce() -> Position + Send + 'static,
+    ) -> Option<JoinHandle<()>> {
+        let id = outlet.stable()?;
+        let reader = Self { outlet, id, log, plans };
+        Some(tokio::spawn(async move {
+            for predecessor in &after {
+                predecessor.cancelled().await;
+            }
+            reader.outlet.begin_at(from());
+            reader.run().await;
+        }))
+    }
+
+    async fn run(self) {
+        while let Ok(from) = self.outlet.lags().await {
+            let started = Instant::now();
+            if self.read_from(from).await.is_none() {
+                return;
+            }
+            if started.elapsed() > LOOK {
+                info!(destination = self.outlet.name(), "caught up with the log");
+            }
+        }
+    }
+
+    /// Reads until the destination has caught up; `None` if it was closed.
+    async fn read_from(&self, from: Position) -> Option<()> {
+        let mut reader = Reader::new(self.log.folder().clone(), from);
+        loop {
+            let end = self.log.end();
+            let (id, plans) = (self.id, self.plans.clone());
+            let reading = spawn_blocking(move || {
+                let read = read(&mut reader, end, id, &plans);
+                (reader, read)
+            });
+            let (returned, read) = reading.await.ok()?;
+            reader = returned;
+            let read = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    warn!(destination = self.outlet.name(), "{error}; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            for (parcel, span) in read.parcels {
+                self.give(parcel, span).await?;
+            }
+            if !read.at_end {
+                self.outlet.has_read(reader.position());
+            } else if self.outlet.has_read_all_to(end) {
+                return Some(());
+            }
+        }
+    }
+
+    async fn give(&self, mut parcel: Parcel, span: Span) -> Option<()> {
+        loop {
+            parcel = match self.outlet.offer_read(parcel, span) {
+                Ok(()) => return Some(()),
+                Err(Refused::Full(parcel) | Refused::Overflow(parcel)) => parcel,
+                Err(Refused::Closed(_)) => return None,
+            };
+            self.outlet.changed(ROOM_WAIT).await;
+        }
+    }
+}
+
+/// Reads some blocks before `end`, and keeps what is for the destination `id`.
+fn read(
+    reader: &mut Reader,
+    end: Position,
+    id: StableId,
+    plans: &Handle<Plan>,
+) -> Result<Read, LogError> {
+    let mut parcels = Vec::new();
+    let mut wanted = Vec::new();
+    let mut bytes_read = 0;
+    while bytes_read < READ_BYTES {
+        let Some(block) = reader.next(end)? else {
+            return Ok(Read { parcels, at_end: true });
+        };
+        let source = source_of(&block, plans);
+        let received_at = instant_of(block.received_unix_ms());
+        let span = Span { begin: block.position(), end: block.end() };
+        let (mut bytes, mut events) = (Vec::new(), 0);
+        let mut lines = block.lines_for(id, &mut wanted).peekable();
+        while let Some(line) = lines.next() {
+            bytes.extend_from_slice(line);
+            bytes.push(b'\n');
+            events += 1;
+            if bytes.len() >= CHUNK_BYTES || lines.peek().is_none() {
+                bytes_read += bytes.len();
+                let whole = std::iter::once(0..bytes.len() as u32).collect();
+                let bytes = std::mem::take(&mut bytes);
+                let chunk = Arc::new(Chunk::stored(bytes, events, source, received_at));
+                let parcel = Parcel { chunk, ranges: whole, events, charge: None };
+                parcels.push((parcel, span));
+                events = 0;
+            }
+        }
+    }
+    Ok(Read { parcels, at_end: false })
+}
+
+/// The source by the number it has now. What came from one that is gone passed the tests of its source
+/// when it was stored.
+fn source_of(block: &Block<'_>, plans: &Handle<Plan>) -> SourceId {
+    let plan = plans.load();
+    let table = plan.table();
+    table.source(block.source()).unwrap_or(table.any_source())
+}
+
+fn instant_of(unix_ms: u64) -> Instant {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = since.saturating_sub(Duration::from_millis(unix_ms));
+    let now = Instant::now();
+    now.checked_sub(age).unwrap_or(now)
+}

@@ -1,0 +1,217 @@
+//! How far one destination is done with the log.
+//!
+//! A destination that keeps up is *live*: it gets what was committed from memory. One whose buffer is
+//! full is *lagging*: it gets nothing from memory until a reader has brought it up to date from the
+//! log. The two never overlap and leave no gap, because both change hands here, under the outlet's
+//! lock.
+//!
+//! What always holds: the cursor is not behind anything that was neither delivered nor dropped with a
+//! reason. Forgetting to settle lines costs duplicates after a restart, never a loss.
+
+use std::collections::VecDeque;
+
+use crate::log::Position;
+
+/// A part of the log, from the beginning of a block to behind one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins.
+    pub begin: Position,
+    /// Behind it.
+    pub end: Position,
+}
+
+/// A parcel that was handed over.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    begin: Position,
+    /// Events that are neither delivered nor dropped.
+    unsettled: u32,
+}
+
+/// Names a parcel that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry(u64);
+
+#[derive(Clone, Copy, Debug)]
+enum Feed {
+    /// From memory, beginning with what ends behind `from`.
+    Live { from: Position },
+    /// By the reader, which has given everything before `from`. From memory nothing was taken up to
+    /// `skipped_to`.
+    Lagging { from: Position, skipped_to: Position },
+}
+
+/// What was handed over and is not settled, in the order of the log.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    feed: Feed,
+    open: VecDeque<Open>,
+    /// The number of the first in `open`.
+    first: u64,
+}
+
+/// What to do with parcels from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// They are the destination's if it has room.
+    Take,
+    /// The reader has given them, or will.
+    Skip,
+}
+
+impl Ledger {
+    /// A destination that is done with everything before `from`, and whose reader has to look at what
+    /// is in the log behind it.
+    pub(super) fn new(from: Position) -> Self {
+        Self { feed: Feed::Lagging { from, skipped_to: from }, open: VecDeque::new(), first: 0 }
+    }
+
+    /// Asked about parcels from memory.
+    pub(super) fn offer(&mut self, span: Span) -> Offer {
+        match &mut self.feed {
+            Feed::Live { from } if span.end <= *from => Offer::Skip,
+            Feed::Live { .. } => Offer::Take,
+            Feed::Lagging { skipped_to, .. } => {
+                *skipped_to = (*skipped_to).max(span.end);
+                Offer::Skip
+            }
+        }
+    }
+
+    /// There was no room for parcels from memory.
+    pub(super) fn fall_behind(&mut self, span: Span) {
+        self.feed = Feed::Lagging { from: span.begin, skipped_to: span.end };
+    }
+
+    /// Where the reader has to begin, if the destination lags.
+    pub(super) fn lags_from(&self) -> Option<Position> {
+        match self.feed {
+            Feed::Live { .. } => None,
+            Feed::Lagging { from, .. } => Some(from),
+        }
+    }
+
+    /// The reader has given everything before `position`.
+    pub(super) fn has_read(&mut self, position: Position) {
+        if let Feed::Lagging { from, .. } = &mut self.feed {
+            *from = (*from).max(position);
+        }
+    }
+
+    /// The reader has given everything before `position`, the end of a commit. Whether the destination
+    /// is live from here on: it is if nothing behind was skipped.
+    pub(super) fn has_read_all_to(&mut self, position: Position) -> bool {
+        self.has_read(position);
+        if let Feed::Lagging { skipped_to, .. } = self.feed {
+            if skipped_to > position {
+                return false;
+            }
+            self.feed = Feed::Live { from: position };
+        }
+        true
+    }
+
+    /// What the reader has not given from before `position` is gone; whether there is a reader.
+    pub(super) fn expire_before(&mut self, position: Position) -> bool {
+        match &mut self.feed {
+            Feed::Live { .. } => false,
+            Feed::Lagging { from, .. } => {
+                *from = (*from).max(position);
+                true
+            }
+        }
+    }
+
+    /// A parcel was handed over.
+    pub(super) fn enter(&mut self, span: Span, events: u32) -> Entry {
+        self.open.push_back(Open { begin: span.begin, unsettled: events });
+        Entry(self.first + self.open.len() as u64 - 1)
+    }
+
+    /// Events of a parcel were delivered, or dropped with a reason.
+    pub(super) fn settle(&mut self, entry: Entry, events: u32) {
+        let place = entry.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(open) = place.and_then(|place| self.open.get_mut(place)) {
+            open.unsettled = open.unsettled.saturating_sub(events);
+        }
+        while self.open.front().is_some_and(|open| open.unsettled == 0) {
+            self.open.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// What the destination is done with, if everything before `handed` was offered to it.
+    pub(super) fn cursor(&self, handed: Position) -> Position {
+        let fed = match self.feed {
+            Feed::Live { from } => handed.max(from),
+            Feed::Lagging { from, .. } => from,
+        };
+        self.open.front().map_or(fed, |open| open.begin.min(fed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(begin: u64, end: u64) -> Span {
+        Span { begin: Position(begin), end: Position(end) }
+    }
+
+    fn live(at: u64) -> Ledger {
+        let mut ledger = Ledger::new(Position(at));
+        assert!(ledger.has_read_all_to(Position(at)));
+        ledger
+    }
+
+    #[test]
+    fn the_cursor_waits_for_the_first_that_is_not_settled() {
+        let mut ledger = live(10);
+        let one = ledger.enter(span(10, 20), 2);
+        let two = ledger.enter(span(20, 30), 1);
+        assert_eq!(ledger.cursor(Position(30)), Position(10));
+        ledger.settle(two, 1);
+        assert_eq!(ledger.cursor(Position(30)), Position(10));
+        ledger.settle(one, 1);
+        assert_eq!(ledger.cursor(Position(30)), Position(10));
+        ledger.settle(one, 1);
+        assert_eq!(ledger.cursor(Position(30)), Position(30));
+    }
+
+    #[test]
+    fn what_the_reader_has_given_is_not_taken_from_memory_again() {
+        let mut ledger = Ledger::new(Position(10));
+        assert!(ledger.has_read_all_to(Position(40)));
+        assert_eq!(ledger.offer(span(30, 40)), Offer::Skip);
+        assert_eq!(ledger.offer(span(40, 50)), Offer::Take);
+    }
+
+    #[test]
+    fn who_falls_behind_is_live_again_only_when_nothing_was_skipped() {
+        let mut ledger = live(10);
+        assert_eq!(ledger.offer(span(10, 20)), Offer::Take);
+        ledger.fall_behind(span(10, 20));
+        assert_eq!(ledger.lags_from(), Some(Position(10)));
+        assert_eq!(ledger.offer(span(20, 30)), Offer::Skip);
+        assert!(!ledger.has_read_all_to(Position(20)));
+        assert_eq!(ledger.cursor(Position(30)), Position(20));
+        assert_eq!(ledger.offer(span(30, 40)), Offer::Skip);
+        assert!(!ledger.has_read_all_to(Position(30)));
+        assert!(ledger.has_read_all_to(Position(40)));
+        assert_eq!(ledger.cursor(Position(40)), Position(40));
+    }
+
+    #[test]
+    fn settling_twice_or_late_harms_nothing() {
+        let mut ledger = live(0);
+        let one = ledger.enter(span(0, 1), 1);
+        ledger.settle(one, 5);
+        ledger.settle(one, 5);
+        let two = ledger.enter(span(1, 2), 1);
+        ledger.settle(one, 1);
+        assert_eq!(ledger.cursor(Position(2)), Position(1));
+        ledger.settle(two, 1);
+        assert_eq!(ledger.cursor(Position(2)), Position(2));
+    }
+}
