@@ -149,14 +149,16 @@ impl KeyTokens {
     }
 }
 
+/// `objects` has a bit for each.
+const _: () = assert!(MAX_DEPTH == u64::BITS);
+
 /// Which bracket closes which.
 struct Brackets<'a> {
     ends: &'a mut [u32],
     /// The tokens of the open brackets.
     open: [u32; MAX_DEPTH as usize],
     depth: u32,
-    deepest: u32,
-    /// One bit per open bracket, the innermost lowest: 1 for an object.
+    /// One bit per open bracket, the innermost lowest: 1 for an object. As many as may be open.
     objects: u64,
     /// 1 once one was closed by one of another kind.
     mismatch: u64,
@@ -165,7 +167,7 @@ struct Brackets<'a> {
 impl<'a> Brackets<'a> {
     fn new(ends: &'a mut [u32]) -> Self {
         let open = [0; MAX_DEPTH as usize];
-        Self { ends, open, depth: 0, deepest: 0, objects: 0, mismatch: 0 }
+        Self { ends, open, depth: 0, objects: 0, mismatch: 0 }
     }
 
     /// Goes through the brackets of a group, which begins at token `first`. Returns for each of its
@@ -200,9 +202,7 @@ impl<'a> Brackets<'a> {
         if let Some(end) = self.ends.get_mut(opened as usize) {
             *end = token;
         }
-        // One that closes nothing makes the depth wrap around.
         self.depth = level.wrapping_add(opens);
-        self.deepest = self.deepest.max(self.depth);
         let closes_object = u64::from(kind >> 4 & 1);
         self.mismatch |= u64::from(closes) & (self.objects ^ closes_object);
         self.objects = self.objects << opens >> closes | u64::from(kind >> 2 & 1);
@@ -210,8 +210,9 @@ impl<'a> Brackets<'a> {
 
     /// Whether they nest, and the first and the last token are a pair.
     fn are_one_pair_around_all(&self, count: usize) -> bool {
-        let nest = self.mismatch == 0 && self.deepest <= MAX_DEPTH && self.depth == 0;
-        nest && count > 0 && self.ends[0] as usize == count - 1
+        // One too deep has pushed the outermost object out of `objects`, whose end then does not match;
+        // one that closes nothing has made the depth wrap around.
+        self.mismatch == 0 && self.depth == 0 && count > 0 && self.ends[0] as usize == count - 1
     }
 }
 
@@ -247,19 +248,15 @@ impl Order {
         // The object around it all follows nothing.
         let first = u64::from(!std::mem::replace(&mut self.started, true));
 
+        // What may stand before each kind says all: a token of no kind that may follow is an error
+        // of the one behind it, and the last token closes the first.
         let known = string | scalar | open_object | open_array | close | comma | colon;
+        let may_hold_value = after_colon | after_comma_in_array | after_open_array | first;
+        let empty = close_object & after_open_object | close_array & after_open_array;
         !known
             | (colon ^ behind(key, &mut self.key))
-            | (after_comma_in_object & !key)
-            | (after_open_object & !(key | close_object))
-            | (after_open_array & !(value | close_array))
-            | ((after_colon | after_comma_in_array) & !value)
-            | (value & !(after_colon | after_comma_in_array | after_open_array | first))
-            | (after_value & !(comma | close))
-            | ((comma | close)
-                & !(after_value
-                    | close_object & after_open_object
-                    | close_array & after_open_array))
+            | (value & !may_hold_value)
+            | ((comma | close) & !(after_value | empty))
     }
 }
 

@@ -110,3 +110,96 @@ impl Parser {
         matches!(result, Err(error) if *error.error() == ErrorType::DepthLimitExceeded)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_event(parser: &mut Parser, line: &[u8]) -> bool {
+        let locations = Locations::new(&["/context/consent"]).unwrap();
+        let mut buffer = [line, &[0; PADDING]].concat();
+        parser.parse(&mut buffer, line.len(), &locations).is_ok()
+    }
+
+    fn is_object(line: &[u8]) -> bool {
+        serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|value| value.is_object())
+    }
+
+    /// Tokens are looked at in groups: whatever is wrong must be seen on both sides of every border.
+    #[test]
+    fn one_wrong_byte_is_seen_wherever_it_stands() {
+        let mut parser = Parser::new();
+        for padding in 0..20 {
+            let members = r#""k":1,"#.repeat(padding);
+            let line = format!(
+                r#"{{{members}"a":{{"b":[1,true,"x",{{}},[]],"c":null}},"d":[[{{"e":-1}}],2],"f":{{}}}}"#
+            );
+            assert!(is_event(&mut parser, line.as_bytes()), "{line}");
+            for at in 0..line.len() {
+                for byte in *b"{}[],:\"1tn x\\" {
+                    let mut replaced = line.clone().into_bytes();
+                    replaced[at] = byte;
+                    let mut inserted = line.clone().into_bytes();
+                    inserted.insert(at, byte);
+                    for text in [replaced, inserted] {
+                        let expected = is_object(&text);
+                        let text = String::from_utf8(text).unwrap();
+                        assert_eq!(is_event(&mut parser, text.as_bytes()), expected, "{text}");
+                    }
+                }
+                let mut removed = line.clone().into_bytes();
+                removed.remove(at);
+                let text = String::from_utf8(removed).unwrap();
+                assert_eq!(
+                    is_event(&mut parser, text.as_bytes()),
+                    is_object(text.as_bytes()),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_is_no_event() {
+        let mut parser = Parser::new();
+        for line in [
+            "",
+            " ",
+            "{",
+            "{{",
+            "[",
+            "}",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{\"a\":[]",
+        ] {
+            assert!(!is_event(&mut parser, line.as_bytes()), "{line}");
+        }
+    }
+
+    #[test]
+    fn brackets_that_do_not_nest_are_refused_in_any_number() {
+        let mut parser = Parser::new();
+        for count in 0..200 {
+            for (opening, closing) in [("[", "]"), ("{\"a\":", "}"), ("[", "}"), ("{\"a\":", "]")] {
+                for more in [-1_i32, 0, 1, 64, 128] {
+                    let closings = (count + more).max(0) as usize;
+                    let line = format!(
+                        "{{\"x\":{}1{}}}",
+                        opening.repeat(count as usize),
+                        closing.repeat(closings)
+                    );
+                    // The outer object is one level.
+                    let expected = is_object(line.as_bytes()) && count < 64;
+                    assert_eq!(is_event(&mut parser, line.as_bytes()), expected, "{line}");
+                    for tail in ["]", "}", "{}", ",", "]]]]"] {
+                        let line = format!("{{}}{}", tail.repeat(closings.max(1)));
+                        assert!(!is_event(&mut parser, line.as_bytes()), "{line}");
+                    }
+                }
+            }
+        }
+    }
+}
