@@ -12,6 +12,8 @@ pub mod consent;
 
 pub mod route;
 
+pub mod commit;
+
 pub mod log;
 
 pub mod destination;

@@ -59,7 +59,7 @@ impl Committer {
         cursors: Cursors,
         limits: Limits,
         workers: usize,
-    ) -> io::Result<(Self, Intake, Arc<Log>)> {
+    ) -> io::Result<(Self, Intake)> {
         let folder: Folder = writer.folder().clone();
         let log = Arc::new(Log::new(folder, writer.end(), writer.size_bytes()));
         let (intake, portions) = Intake::new(workers);
@@ -75,7 +75,7 @@ impl Committer {
         let thread = std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || keeper.run(&portions))?;
-        Ok((Self { log: Arc::clone(&log), thread }, intake, log))
+        Ok((Self { log, thread }, intake))
     }
 
     /// Whether the thread ended although its intake is open.
@@ -322,10 +322,10 @@ impl Keeper {
         let lost = count_pending(self.writer.folder(), &lagging, oldest.end())?;
         for outlet in followed.iter() {
             let events = outlet.stable().and_then(|id| lost.get(&id)).copied().unwrap_or(0);
-            if events > 0 && outlet.expire_before(oldest.end()) {
-                warn!(destination = outlet.name(), events, "dropped: too old, or no room in the log");
-                outlet.counters().drop_pending(DropReason::Expired, u32::try_from(events).unwrap_or(u32::MAX));
+            if events > 0 {
+                warn!(destination = outlet.name(), events, "dropped: too old, or the log is full");
             }
+            outlet.expire_before(oldest.end(), events);
         }
         drop(followed);
         self.cursors.expire_before(oldest.end());

@@ -22,4 +22,4 @@ mod state;
 pub use catch_up::CatchUp;
 pub use committer::{Committer, Limits};
 pub use portion::{Answer, Intake, Portion};
-pub use state::{Log, LogNumbers};
+pub use state::Log;

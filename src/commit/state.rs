@@ -4,48 +4,33 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::{Acquire, Relaxed, Rele
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::destination::Outlet;
 use crate::log::{Folder, Position};
-use crate::metrics::Buckets;
+use crate::metrics::LogCounters;
 
 /// The log as everybody but its writer sees it.
 #[derive(Debug)]
 pub struct Log {
     folder: Folder,
-    end: watch::Sender<Position>,
+    end: AtomicU64,
     /// Behind what was offered to the destinations.
     handed: AtomicU64,
     /// The running destinations, whose cursors are kept.
     followed: Mutex<Vec<Arc<Outlet>>>,
     stopping: AtomicBool,
-    is_full: AtomicBool,
-    bytes: AtomicU64,
-    commits: Buckets,
+    counters: Arc<LogCounters>,
     failure: Mutex<Option<String>>,
-}
-
-/// What the metrics show of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogNumbers {
-    /// Bytes of its segments.
-    pub bytes: u64,
-    /// Whether it takes nothing more for now.
-    pub is_full: bool,
 }
 
 impl Log {
     pub(super) fn new(folder: Folder, end: Position, bytes: u64) -> Self {
         Self {
             folder,
-            end: watch::Sender::new(end),
+            end: AtomicU64::new(end.0),
             handed: AtomicU64::new(end.0),
             followed: Mutex::default(),
             stopping: AtomicBool::new(false),
-            is_full: AtomicBool::new(false),
-            bytes: AtomicU64::new(bytes),
-            commits: Buckets::default(),
+            counters: Arc::new(LogCounters { bytes: bytes.into(), ..LogCounters::default() }),
             failure: Mutex::default(),
         }
     }
@@ -57,14 +42,7 @@ impl Log {
     /// Behind everything that was committed.
     #[must_use]
     pub fn end(&self) -> Position {
-        *self.end.borrow()
-    }
-
-    /// Waits until more was committed than up to `end`.
-    pub(super) async fn grows_beyond(&self, end: Position) {
-        let mut ends = self.end.subscribe();
-        // The sender lives as long as this.
-        let _ = ends.wait_for(|now| *now > end).await;
+        Position(self.end.load(Acquire))
     }
 
     /// Everything before it was offered to the destinations.
@@ -96,29 +74,23 @@ impl Log {
     }
 
     pub(super) fn publish(&self, end: Position, bytes: u64, took: Duration) {
-        self.end.send_replace(end);
-        self.bytes.store(bytes, Relaxed);
-        self.commits.record(took, 1);
+        self.end.store(end.0, Release);
+        self.counters.bytes.store(bytes, Relaxed);
+        self.counters.commits.record(took, 1);
     }
 
     pub(super) fn set_full(&self, full: bool) {
-        self.is_full.store(full, Relaxed);
+        self.counters.full.store(full.into(), Relaxed);
     }
 
     pub(super) fn set_bytes(&self, bytes: u64) {
-        self.bytes.store(bytes, Relaxed);
+        self.counters.bytes.store(bytes, Relaxed);
     }
 
     /// Its numbers.
     #[must_use]
-    pub fn numbers(&self) -> LogNumbers {
-        LogNumbers { bytes: self.bytes.load(Relaxed), is_full: self.is_full.load(Relaxed) }
-    }
-
-    /// How long commits took.
-    #[must_use]
-    pub fn commits(&self) -> &Buckets {
-        &self.commits
+    pub fn counters(&self) -> &Arc<LogCounters> {
+        &self.counters
     }
 
     /// Why it can't be written to any more, if so.

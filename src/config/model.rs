@@ -16,6 +16,8 @@ use crate::route::{CategorySpec, DestinationSpec, Missing, SourceSpec, TableSpec
 pub struct Config {
     /// `[daemon]`
     pub daemon: Daemon,
+    /// `[log]`; `None` if it is switched off.
+    pub log: Option<Log>,
     /// `[admin]`
     pub admin: Admin,
     /// `[consent]`
@@ -63,6 +65,39 @@ pub struct Daemon {
     pub ingest_bytes_max: usize,
     /// How long deliveries may go on after a stop was asked for.
     pub shutdown_timeout: Duration,
+}
+
+/// A segment of the log, the unit that is released.
+pub const LOG_SEGMENT_BYTES: u32 = 64 * 1024 * 1024;
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// When what was written is made durable.
+    pub sync: LogSync,
+    /// How long a write waits for more.
+    pub window: Duration,
+    /// What it may take on the disk.
+    pub max_bytes: u64,
+    /// What is older is dropped.
+    pub max_age: Duration,
+    /// Whether the oldest events make room when it is full; else reading stops.
+    pub drop_oldest: bool,
+    /// Below this no more events are taken.
+    pub free_space_min: u64,
+}
+
+/// `log.sync`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSync {
+    /// Before anybody is answered.
+    Commit,
+    /// So often.
+    Interval(Duration),
+    /// When the system likes.
+    Off,
 }
 
 /// `[admin]`

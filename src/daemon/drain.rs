@@ -1,5 +1,6 @@
 //! The stop, in the order of the data path: sources, workers, destinations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -8,6 +9,7 @@ use tracing::{error, info, warn};
 use super::fleet::Fleet;
 use super::notify;
 use super::signal::{Asked, Signals};
+use crate::commit::Committer;
 use crate::shard::{Intake, Pool};
 use tokio::task::JoinSet;
 
@@ -21,6 +23,7 @@ pub(super) struct Running {
     pub(super) sources: JoinSet<()>,
     pub(super) intake: Intake,
     pub(super) pool: Pool,
+    pub(super) committer: Option<Committer>,
     pub(super) fleet: Fleet,
 }
 
@@ -53,23 +56,59 @@ pub(super) async fn drain(running: Running, patience: Duration, signals: &mut Si
 }
 
 async fn drain_until(running: Running, until: Instant) -> Drained {
-    let Running { mut sources, intake, pool, mut fleet } = running;
+    let Running { mut sources, intake, pool, committer, mut fleet } = running;
     let stopped = async { while sources.join_next().await.is_some() {} };
     if timeout_at(until, stopped).await.is_err() {
         warn!("some connections did not end in time: they are cut");
         sources.shutdown().await;
     }
     drop(intake);
+    if let Some(committer) = &committer {
+        // A log that is full at the end stays full.
+        let log = Arc::clone(committer.log());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            log.stop();
+        });
+    }
     let dead = finish_workers(pool, &mut fleet, until).await;
     let failed = dead != Some(0);
     if failed {
         error!("a worker died; what it held is lost");
+    }
+    if let Some(committer) = committer {
+        let (left, sound) = finish_log(committer, fleet, until).await;
+        if left > 0 {
+            info!(events = left, "waiting in the log for the next start");
+        }
+        return Drained { left: Vec::new(), failed: failed || !sound };
     }
     let left = fleet.finish(until).await;
     for (destination, events) in &left {
         warn!(destination, events, "not delivered before the daemon stopped");
     }
     Drained { left, failed }
+}
+
+/// Stores the last events, delivers until `until`, and notes what was delivered. What is left is in the
+/// log: how many events, and whether the log is sound.
+async fn finish_log(committer: Committer, fleet: Fleet, until: Instant) -> (u64, bool) {
+    let log = Arc::clone(committer.log());
+    let keeper = tokio::task::spawn_blocking(move || committer.join()).await.ok().flatten();
+    let left = fleet.finish(until).await;
+    let Some(keeper) = keeper.filter(|_| log.failure().is_none()) else {
+        return (left.iter().map(|(_, events)| events).sum(), false);
+    };
+    let finished = tokio::task::spawn_blocking(move || keeper.finish()).await;
+    let sound = match finished {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            warn!("{error}; some events may be delivered again");
+            false
+        }
+        Err(_) => false,
+    };
+    (left.iter().map(|(_, events)| events).sum(), sound)
 }
 
 /// Lets the workers finish what was read; how many of them died, if they ended at all.

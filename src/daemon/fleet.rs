@@ -8,8 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::book::Book;
 use crate::config::{Delivery, Destination, Output, WhenFull};
 use crate::destination::{HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::log::{self, Position, StableId};
 use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -20,6 +22,9 @@ pub(super) struct Fleet {
     retired: Vec<Member>,
     memory: Arc<Memory>,
     ids: Arc<AtomicU64>,
+    book: Option<Arc<Book>>,
+    /// Where the log was before the plan in force was.
+    log_end: Position,
 }
 
 /// What a config is prepared against: the destinations that run. Nothing of it changes before what was
@@ -28,6 +33,7 @@ pub(super) struct Roster {
     running: Vec<(Identity, Arc<Outlet>)>,
     memory: Arc<Memory>,
     ids: Arc<AtomicU64>,
+    book: Option<Arc<Book>>,
 }
 
 struct Member {
@@ -56,6 +62,8 @@ struct Identity {
     delivery: Delivery,
     /// A digest: the values themselves are not kept.
     resolved: blake3::Hash,
+    /// A digest of where it delivers.
+    address: blake3::Hash,
 }
 
 /// A destination of a config that was checked and is not yet in force.
@@ -92,9 +100,9 @@ pub(super) struct Changes {
 
 impl Fleet {
     /// No destinations; all that come pin at most `memory_max` bytes together.
-    pub(super) fn new(memory_max: usize) -> Self {
+    pub(super) fn new(memory_max: usize, book: Option<Arc<Book>>) -> Self {
         let memory = Memory::new(memory_max);
-        Self { members: Vec::new(), retired: Vec::new(), memory, ids: Arc::default() }
+        Self { members: Vec::new(), retired: Vec::new(), memory, ids: Arc::default(), book, log_end: Position::START }
     }
 
     /// What the next config is prepared against.
@@ -105,12 +113,14 @@ impl Fleet {
             running: self.members.iter().map(running).collect(),
             memory: Arc::clone(&self.memory),
             ids: Arc::clone(&self.ids),
+            book: self.book.clone(),
         }
     }
 
     /// Sets the bounds of a config. To be called before its plan is in force: workers make chunks that
     /// fit.
-    pub(super) fn set_room(&self, slots: &[Slot], memory_max: usize) {
+    pub(super) fn set_room(&mut self, slots: &[Slot], memory_max: usize) {
+        self.log_end = self.book.as_ref().map_or(Position::START, |book| book.log().handed());
         self.memory.set_max(memory_max);
         for slot in slots {
             if let Slot::Kept(outlet, room) = slot {
@@ -148,6 +158,10 @@ impl Fleet {
                     let (limits, retry) =
                         (identity.delivery.batch.clone(), identity.delivery.retry.clone());
                     let after = predecessors(&identity, before.iter().chain(&self.retired));
+                    if let Some(book) = &self.book {
+                        let before = before.iter().chain(&self.retired);
+                        book.begin(&outlet, before.map(|member| &member.running), plans, self.log_end);
+                    }
                     let plans = plans.clone();
                     let running = Running::start(outlet, sink, limits, retry, plans, after);
                     self.members.push(Member { identity, running, removed_before_close: None });
@@ -158,18 +172,43 @@ impl Fleet {
             if !changes.replaced.contains(&gone.identity.name) {
                 changes.removed.push(gone.identity.name.clone());
             }
+            let stable = gone.running.outlet().stable();
+            let goes_on = |member: &Member| member.running.outlet().stable() == stable;
             match last_plan {
+                // The log has what it leaves, and another one goes on in its place.
+                Some(_) if stable.is_some() && self.members.iter().any(goes_on) => {
+                    gone.running.finish(Instant::now() + patience);
+                }
                 Some(plan) => gone.running.retire(Arc::clone(plan), Instant::now() + patience),
                 None => gone.running.finish(Instant::now()),
             }
             self.retired.push(gone);
+        }
+        if let Some(book) = &self.book {
+            let outlets = self.members.iter().map(|member| member.running.outlet());
+            let outlets: Vec<_> = outlets.map(Arc::clone).collect();
+            if !self.retired.is_empty() {
+                let live: Vec<_> = outlets.iter().filter_map(|outlet| outlet.stable()).collect();
+                book.retire_others(&live);
+            }
+            book.log().follow(outlets);
         }
         changes
     }
 
     /// Lets go of removed destinations that have ended.
     pub(super) fn tidy(&mut self) {
-        self.retired.retain(|member| !member.running.has_ended());
+        let (ended, going): (Vec<_>, Vec<_>) =
+            self.retired.drain(..).partition(|member| member.running.has_ended());
+        self.retired = going;
+        for member in ended {
+            let outlet = member.running.outlet();
+            let goes_on =
+                |other: &Member| other.running.outlet().stable() == outlet.stable();
+            if outlet.stable().is_some() && !self.members.iter().any(goes_on) {
+                outlet.end();
+            }
+        }
     }
 
     /// Takes no more events, whoever waits to hand some over: they are counted as removed, and by
@@ -200,7 +239,8 @@ impl Fleet {
         let mut left = Vec::new();
         for (turned_away, running) in everyone {
             let name = running.outlet().name().to_owned();
-            match running.ended().await.map(|pending| pending + turned_away) {
+            let unread = running.outlet().unread();
+            match running.ended().await.map(|pending| pending + turned_away + unread) {
                 Ok(0) => info!(destination = name, "drained"),
                 Ok(events) => left.push((name, events)),
                 Err(error) => {
@@ -231,10 +271,20 @@ impl Roster {
         let identities = tokio::task::spawn_blocking(move || {
             own.iter().map(|d| named(d, Identity::of(d))).collect()
         });
-        let identities = all(identities.await.map_err(|error| vec![error.to_string()])?)?;
+        let identities: Vec<(Identity, SinkSpec)> =
+            all(identities.await.map_err(|error| vec![error.to_string()])?)?;
+        let stable = match &self.book {
+            Some(book) => {
+                let identities = identities.iter().map(|(identity, _)| identity.stored());
+                book.resolve(identities.collect()).await.map_err(|error| vec![error])?
+            }
+            None => vec![None; identities.len()],
+        };
         let mut slots = Vec::with_capacity(identities.len());
-        for (destination, (identity, spec)) in destinations.iter().zip(identities) {
-            let slot = self.prepare_one(identity, spec, exposition).await;
+        for (destination, ((identity, spec), stable)) in
+            destinations.iter().zip(identities.into_iter().zip(stable))
+        {
+            let slot = self.prepare_one(identity, spec, stable, exposition).await;
             slots.push(named(destination, slot));
         }
         all(slots)
@@ -244,6 +294,7 @@ impl Roster {
         &self,
         identity: Identity,
         spec: SinkSpec,
+        stable: Option<StableId>,
         exposition: &Exposition,
     ) -> Result<Slot, String> {
         let mut running = self.running.iter();
@@ -257,9 +308,11 @@ impl Roster {
             OutletId(self.ids.fetch_add(1, Relaxed)),
             identity.name.clone(),
             buffer,
-            when_full == WhenFull::DropNewest,
+            // With a log, what finds no room is read from it later.
+            when_full == WhenFull::DropNewest && stable.is_none(),
             exposition.add_destination(&identity.name),
             &self.memory,
+            stable,
         );
         Ok(Slot::New(Box::new(Prepared { identity, sink, outlet })))
     }
@@ -277,7 +330,22 @@ impl Identity {
     fn of(destination: &Destination) -> Result<(Self, SinkSpec), String> {
         let (spec, resolved) = resolve(&destination.delivery.output)?;
         let name = destination.route.name.clone();
-        Ok((Self { name, delivery: destination.delivery.clone(), resolved }, spec))
+        let address = blake3::hash(address_of(&spec).as_bytes());
+        Ok((Self { name, delivery: destination.delivery.clone(), resolved, address }, spec))
+    }
+
+    /// What the log tells it by: another type or address makes it another destination.
+    fn stored(&self) -> log::Identity {
+        let kind = match &self.delivery.output {
+            Output::Http { .. } => "http",
+            Output::Tcp { .. } => "tcp",
+            Output::File { .. } => "file",
+            Output::Stdout => "stdout",
+            Output::Blackhole => "blackhole",
+        };
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&self.address.as_bytes()[..16]);
+        log::Identity { name: self.name.clone(), kind: kind.to_owned(), fingerprint }
     }
 
     /// Whether what runs as `self` can go on as `next`. The room of a destination can change while it
@@ -324,6 +392,16 @@ fn all<T>(results: Vec<Result<T, String>>) -> Result<Vec<T>, Vec<String>> {
         }
     }
     if errors.is_empty() { Ok(values) } else { Err(errors) }
+}
+
+/// Where events go.
+fn address_of(spec: &SinkSpec) -> &str {
+    match spec {
+        SinkSpec::Http(http) => &http.url,
+        SinkSpec::Tcp { address, .. } => address,
+        SinkSpec::File { path, .. } => path,
+        SinkSpec::Stdout | SinkSpec::Blackhole => "",
+    }
 }
 
 /// Completes an output from the environment and from secret files.

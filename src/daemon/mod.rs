@@ -6,6 +6,7 @@
 //! What always holds: nothing is started before everything that can fail at start has succeeded; a
 //! reload applies as a whole or not at all; a stop drains in the order of the data path.
 
+mod book;
 mod drain;
 mod fleet;
 mod lock;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::book::{Book, Opened};
 use super::drain::{self, Running};
 use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
@@ -22,6 +23,7 @@ use super::pulse::Pulse;
 use super::reload::{Next, Reloader};
 use super::signal::{Asked, Signals};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
+use crate::commit::Committer;
 use crate::config::{self, Config, Input, Loaded};
 use crate::ingest::{self, Budget, HttpLimits, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
@@ -57,6 +59,7 @@ pub struct Daemon {
     sources: JoinSet<()>,
     pool: Pool,
     intake: Intake,
+    committer: Option<Committer>,
     phase: Arc<AtomicU8>,
     stop_sources: CancellationToken,
     stop_admin: CancellationToken,
@@ -130,7 +133,16 @@ impl Daemon {
             .map_err(|error| fail(error.to_string()))?;
         let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
         let (inputs, admin) = bind(&config)?;
-        let mut fleet = Fleet::new(config.daemon.memory_max);
+        let workers = config.daemon.workers.get();
+        let opened = match config.log.clone() {
+            None => None,
+            Some(log) => {
+                let opening = tokio::task::spawn_blocking(move || Book::open(&log, workers));
+                Some(opening.await.map_err(|error| fail(error.to_string()))?.map_err(fail)?)
+            }
+        };
+        let book = opened.as_ref().map(|opened| Arc::clone(&opened.book));
+        let mut fleet = Fleet::new(config.daemon.memory_max, book);
         let prepared = fleet.roster().prepare(&config.destinations, &exposition).await;
         let slots = prepared.map_err(|reasons| StartError { reasons })?;
 
@@ -148,8 +160,16 @@ impl Daemon {
             exposition.add_source(&source.name, counters);
         }
         let max_event_bytes = config.daemon.max_event_bytes;
-        let workers = config.daemon.workers.get();
-        let (pool, intake) = Pool::start(workers, &plans, &counters, &budget, max_event_bytes)
+        let names: Arc<[String]> = config.sources.iter().map(|source| source.name.clone()).collect();
+        let (committer, to_log) = match opened {
+            Some(Opened { committer, intake, .. }) => {
+                exposition.add_log(committer.log().counters());
+                (Some(committer), Some((intake, names)))
+            }
+            None => (None, None),
+        };
+        let (pool, intake) =
+            Pool::start(workers, &plans, &counters, &budget, max_event_bytes, to_log.as_ref())
             .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
 
         // The last thing that can fail: from here on somebody may connect.
@@ -217,6 +237,7 @@ impl Daemon {
             sources,
             pool,
             intake,
+            committer,
             phase,
             stop_sources,
             stop_admin,
@@ -291,6 +312,10 @@ impl Daemon {
                         error!("a worker or a delivery died; stopping");
                         return true;
                     }
+                    if self.committer.as_ref().is_some_and(Committer::is_dead) {
+                        error!("the log can't be written to; stopping");
+                        return true;
+                    }
                     if pulse.is_felt(self.pool.progress()) {
                         notify::watchdog();
                     }
@@ -319,6 +344,7 @@ impl Daemon {
             sources: self.sources,
             intake: self.intake,
             pool: self.pool,
+            committer: self.committer,
             fleet: self.reloader.fleet,
         };
         let drained = drain::drain(running, patience, signals).await;

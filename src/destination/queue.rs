@@ -58,6 +58,10 @@ struct State {
     closed: bool,
     /// How far it is done with the log, once that is known.
     ledger: Option<Ledger>,
+    /// Events that are pending and still to be read from the log.
+    unread: u64,
+    /// Nothing will deliver any more.
+    ended: bool,
 }
 
 /// An amount of lines.
@@ -267,18 +271,25 @@ impl Outlet {
     pub fn offer_committed(self: &Arc<Self>, parcels: Vec<Parcel>, span: Span) {
         let events: u32 = parcels.iter().map(|parcel| parcel.events).sum();
         let mut state = self.lock();
-        let Some(ledger) = &mut state.ledger else {
-            // Its reader has not begun, and will give them.
-            return self.count_pending(events);
-        };
-        if ledger.offer(span) == Offer::Skip {
-            return self.count_pending(events);
-        }
-        if state.closed {
+        if state.ended {
             drop(state);
             return self.counters.add_dropped(DropReason::Removed, events.into());
         }
-        self.count_pending(events);
+        self.counters.pending.fetch_add(events.into(), Relaxed);
+        let closed = state.closed;
+        // Without a ledger its reader has not begun, and will give them.
+        let skip = state.ledger.as_mut().is_none_or(|ledger| {
+            let skip = ledger.offer(span) == Offer::Skip;
+            if closed && !skip {
+                // Whoever goes on in its place reads them.
+                ledger.fall_behind(span);
+            }
+            skip || closed
+        });
+        if skip {
+            state.unread += u64::from(events);
+            return;
+        }
         let bytes: usize = parcels.iter().map(Parcel::footprint).sum();
         // Several small chunks are as good as one: what is larger waits for the reader.
         let has_room = state.pinned_bytes + bytes <= self.budget()
@@ -287,6 +298,7 @@ impl Outlet {
             if let Some(ledger) = &mut state.ledger {
                 ledger.fall_behind(span);
             }
+            state.unread += u64::from(events);
             state.pressed = true;
             drop(state);
             self.offered.notify_one();
@@ -303,10 +315,6 @@ impl Outlet {
         if wake {
             self.offered.notify_one();
         }
-    }
-
-    fn count_pending(&self, events: u32) {
-        self.counters.pending.fetch_add(events.into(), Relaxed);
     }
 
     /// Gives what the reader found. What it gives is pending already.
@@ -326,6 +334,7 @@ impl Outlet {
             self.offered.notify_one();
             return Err(Refused::Full(parcel));
         }
+        state.unread = state.unread.saturating_sub(parcel.events.into());
         let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
         self.take(&mut state, parcel, bytes, entry);
         let wake = state.is_enough();
@@ -355,9 +364,41 @@ impl Outlet {
         self.lock().ledger.as_ref().and_then(Ledger::lags_from)
     }
 
-    /// What its reader has not given from before `position` is gone; whether it lags.
-    pub fn expire_before(&self, position: Position) -> bool {
-        self.lock().ledger.as_mut().is_some_and(|ledger| ledger.expire_before(position))
+    /// What its reader has not given from before `position`, so many events, is gone.
+    pub fn expire_before(&self, position: Position, events: u64) {
+        let mut state = self.lock();
+        if !state.ledger.as_mut().is_some_and(|ledger| ledger.expire_before(position)) {
+            return;
+        }
+        let events = events.min(state.unread);
+        state.unread -= events;
+        self.counters.drop_pending_many(DropReason::Expired, events);
+    }
+
+    /// So many events are in the log for it that were stored before this process.
+    pub fn add_unread(&self, events: u64) {
+        self.lock().unread += events;
+        self.counters.pending.fetch_add(i64::try_from(events).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Events that wait for it in the log and are not in memory.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        self.lock().unread
+    }
+
+    /// Another outlet goes on in the place of `before`, which has ended, and reads what it has not.
+    pub fn take_over(&self, before: &Self) {
+        let unread = std::mem::take(&mut before.lock().unread);
+        self.lock().unread += unread;
+    }
+
+    /// The destination was removed and has ended: what is in the log for it is dropped.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        let events = std::mem::take(&mut state.unread);
+        self.counters.drop_pending_many(DropReason::Removed, events);
     }
 
     /// Waits until the destination lags; where its reader has to begin.

@@ -106,6 +106,13 @@ impl Identities {
         self.keep(self.next, entries)
     }
 
+    /// The destinations that are not retired.
+    #[must_use]
+    pub fn live(&self) -> Vec<StableId> {
+        let live = self.entries.iter().filter(|entry| !entry.retired);
+        live.map(|entry| entry.id).collect()
+    }
+
     /// The name, type and fingerprint behind an ID, of retired ones too.
     #[must_use]
     pub fn get(&self, id: StableId) -> Option<&Identity> {

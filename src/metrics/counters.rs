@@ -106,6 +106,17 @@ impl SourceCounters {
     }
 }
 
+/// What the log takes and how quick it is.
+#[derive(Debug, Default)]
+pub struct LogCounters {
+    /// Bytes of its segments.
+    pub bytes: AtomicU64,
+    /// 1 while it takes nothing more.
+    pub full: AtomicI64,
+    /// From the first write of a group until it is durable.
+    pub commits: Buckets,
+}
+
 /// What became of the events for one destination.
 #[derive(Debug, Default)]
 pub struct DestinationCounters {
@@ -134,6 +145,12 @@ impl DestinationCounters {
     pub fn drop_pending(&self, reason: DropReason, events: u32) {
         self.add_dropped(reason, events.into());
         self.pending.fetch_sub(events.into(), Relaxed);
+    }
+
+    /// As [`Self::drop_pending`], for events that were not in memory.
+    pub fn drop_pending_many(&self, reason: DropReason, events: u64) {
+        self.add_dropped(reason, events);
+        self.pending.fetch_sub(i64::try_from(events).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// Tells when the oldest event that is pending was received.

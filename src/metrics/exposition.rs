@@ -14,7 +14,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::counters::{DestinationCounters, DropReason, SourceCounters};
+use super::buckets::Buckets;
+use super::counters::{DestinationCounters, DropReason, LogCounters, SourceCounters};
 use super::process;
 use crate::parse::RejectReason;
 
@@ -33,6 +34,7 @@ pub struct Exposition {
 struct Series {
     sources: Vec<SourceSeries>,
     destinations: HashMap<String, DestinationSeries>,
+    log: Option<Arc<LogCounters>>,
     /// Version and hash of the table in force.
     table: (u64, String),
 }
@@ -153,6 +155,11 @@ impl Exposition {
         Arc::clone(&known.counters)
     }
 
+    /// Shows the log.
+    pub fn add_log(&self, counters: &Arc<LogCounters>) {
+        self.lock().log = Some(Arc::clone(counters));
+    }
+
     /// The table in force from now on.
     pub fn set_table(&self, version: u64, hash: &str) {
         self.lock().table = (version, hash.to_owned());
@@ -213,6 +220,10 @@ impl Exposition {
         }
         let mut page = self.handle.render();
         self.write_end_to_end(&mut page);
+        let log = self.lock().log.clone();
+        if let Some(log) = log {
+            write_log(&mut page, &log);
+        }
         // The registry's counters are whole numbers; these are not.
         let _ = write!(
             page,
@@ -222,7 +233,7 @@ impl Exposition {
              consentd_ingest_blocked_seconds_total {ingest_blocked_seconds}\n\n"
         );
         // By hand, so that only the table in force is shown and not every one there was.
-        let (version, hash) = &self.lock().table;
+        let (version, hash) = self.lock().table.clone();
         let _ = write!(
             page,
             "# HELP consentd_routing_table_info 1 for the routing table in force.\n\
@@ -242,18 +253,8 @@ impl Exposition {
         );
         for (destination, series) in &self.lock().destinations {
             let destination = escape_label(destination);
-            let mut count = 0;
-            for (bound, below) in series.counters.end_to_end.cumulative() {
-                let le = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
-                let _ = writeln!(
-                    page,
-                    "{name}_bucket{{destination=\"{destination}\",le=\"{le}\"}} {below}"
-                );
-                count = below;
-            }
-            let sum = series.counters.end_to_end.sum_seconds();
-            let _ = writeln!(page, "{name}_sum{{destination=\"{destination}\"}} {sum}");
-            let _ = writeln!(page, "{name}_count{{destination=\"{destination}\"}} {count}");
+            let label = format!("destination=\"{destination}\"");
+            write_buckets(page, name, &label, &series.counters.end_to_end);
         }
         page.push('\n');
     }
@@ -288,6 +289,37 @@ impl DestinationSeries {
             series.absolute(counters.dropped(*reason));
         }
     }
+}
+
+fn write_log(page: &mut String, log: &LogCounters) {
+    let (bytes, full) = (log.bytes.load(Relaxed), log.full.load(Relaxed));
+    let name = "consentd_log_commit_duration_seconds";
+    let _ = writeln!(
+        page,
+        "# HELP consentd_log_bytes Bytes of the log on the disk.\n\
+         # TYPE consentd_log_bytes gauge\n\
+         consentd_log_bytes {bytes}\n\n\
+         # HELP consentd_log_full 1 while the log takes no more events.\n\
+         # TYPE consentd_log_full gauge\n\
+         consentd_log_full {full}\n\n\
+         # HELP {name} How long it took to write a group of events and to make it durable.\n\
+         # TYPE {name} histogram"
+    );
+    write_buckets(page, name, "", &log.commits);
+    page.push('\n');
+}
+
+fn write_buckets(page: &mut String, name: &str, label: &str, buckets: &Buckets) {
+    let comma = if label.is_empty() { "" } else { "," };
+    let mut count = 0;
+    for (bound, below) in buckets.cumulative() {
+        let le = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+        let _ = writeln!(page, "{name}_bucket{{{label}{comma}le=\"{le}\"}} {below}");
+        count = below;
+    }
+    let sum = buckets.sum_seconds();
+    let _ = writeln!(page, "{name}_sum{{{label}}} {sum}");
+    let _ = writeln!(page, "{name}_count{{{label}}} {count}");
 }
 
 /// As the text format wants label values: names from the config may hold anything printable.

@@ -15,6 +15,6 @@ mod exposition;
 mod process;
 
 pub use buckets::Buckets;
-pub use counters::{DestinationCounters, DropReason, SourceCounters};
+pub use counters::{DestinationCounters, DropReason, LogCounters, SourceCounters};
 pub use delivery::{Attempt, DeliveryMetrics};
 pub use exposition::{DestinationTotals, Exposition, SourceTotals};

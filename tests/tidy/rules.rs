@@ -24,7 +24,8 @@ const PUBLISHING: (&str, &str) = ("src/route/handle.rs", "arc_swap");
 const IMPURE_STD: [&str; 9] = ["env", "fs", "io", "net", "os", "path", "process", "thread", "time"];
 
 /// What an event passes through.
-const DATA_PATH: [&str; 7] = ["ingest", "shard", "parse", "consent", "route", "log", "destination"];
+const DATA_PATH: [&str; 8] =
+    ["ingest", "shard", "parse", "consent", "route", "commit", "log", "destination"];
 
 /// Those who run the data path, and whom it must not know.
 const OPERATORS: [&str; 3] = ["admin", "cli", "daemon"];

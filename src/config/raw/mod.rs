@@ -35,6 +35,8 @@ pub(super) struct File {
     pub(super) daemon: Option<At<Daemon>>,
     /// The address of metrics, health and reload.
     pub(super) admin: Option<At<Admin>>,
+    /// The durable log: what was acknowledged is in it until every destination has it.
+    pub(super) log: Option<At<Log>>,
     /// What holds for events and destinations that say nothing themselves.
     #[schemars(required)]
     pub(super) consent: Option<At<Consent>>,
@@ -81,6 +83,60 @@ pub(super) struct Daemon {
     /// How long a stopping daemon, or a destination that a reload removed, goes on delivering.
     #[schemars(extend("default" = defaults::time(defaults::SHUTDOWN_TIMEOUT)))]
     pub(super) shutdown_timeout: Option<At<Interval>>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    /// Whether there is one, in the folder `log` of `daemon.data_dir`. Without it events wait in memory
+    /// only, and are lost with the process.
+    #[schemars(extend("default" = true))]
+    pub(super) enabled: Option<At<bool>>,
+    /// When what was written is made durable.
+    #[schemars(extend("default" = "commit"))]
+    pub(super) sync: Option<At<SyncMode>>,
+    /// How often, with `sync = "interval"`.
+    #[schemars(extend("default" = defaults::time(defaults::LOG_SYNC_EVERY)))]
+    pub(super) sync_every: Option<At<Interval>>,
+    /// How long a write waits for more events to share it, after the first one.
+    #[schemars(extend("default" = defaults::time(defaults::LOG_WINDOW)))]
+    pub(super) window: Option<At<Interval>>,
+    /// What the log may take on the disk.
+    #[schemars(extend("default" = size(defaults::LOG_MAX_BYTES)))]
+    pub(super) max_bytes: Option<At<Size>>,
+    /// Events that no destination took for so long are dropped as `expired`.
+    #[schemars(extend("default" = defaults::time(defaults::LOG_MAX_AGE)))]
+    pub(super) max_age: Option<At<Interval>>,
+    /// What happens when `max_bytes` is reached.
+    #[schemars(extend("default" = "block"))]
+    pub(super) when_full: Option<At<LogWhenFull>>,
+    /// Below this much free space on the disk no more events are taken.
+    #[schemars(extend("default" = size(defaults::LOG_FREE_SPACE_MIN)))]
+    pub(super) free_space_min: Option<At<Size>>,
+}
+
+/// `sync`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SyncMode {
+    /// Before anybody is answered: what was acknowledged survives a power cut.
+    Commit,
+    /// Every `sync_every`: a power cut costs what came since.
+    Interval,
+    /// When the system likes. A crash of the daemon costs nothing, a power cut what the system had not
+    /// written.
+    Off,
+}
+
+/// `when_full`
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LogWhenFull {
+    /// Reading stops until there is room; requests are answered 503.
+    Block,
+    /// The oldest events are dropped as `expired`.
+    DropOldest,
 }
 
 /// `[admin]`

@@ -17,18 +17,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::finding::Report;
-use super::model::{Admin, Config, Consent, Daemon, Destination};
+use super::model::{Admin, Config, Consent, Daemon, Destination, LOG_SEGMENT_BYTES, Log, LogSync};
 use super::raw::{self, At, defaults};
 use super::suggest;
 use crate::parse::{LocationError, Locations, MAX_LOCATIONS};
 use crate::route::{CategorySpec, MAX_CATEGORIES, Missing, Unmapped};
+
+/// Where the state is unless the config says otherwise.
+const DATA_DIR: &str = "/var/lib/consentd";
+
+/// How many segments a log must have room for.
+const LOG_SEGMENTS_MIN: u64 = 4;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Checks `file`; the config only if nothing at all is wrong.
 pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Config> {
     let mut check = Check::new(report);
-    let daemon = check.daemon(file.daemon.as_ref());
+    let mut daemon = check.daemon(file.daemon.as_ref());
+    let log = check.log(file.log.as_ref(), &mut daemon);
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
     let categories = check.categories(file.categories.as_ref());
@@ -39,7 +46,7 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
         return None;
     }
     check.unused_categories(file.categories.as_ref(), &destinations);
-    Some(Config { daemon, admin, consent, categories, sources, destinations, tests })
+    Some(Config { daemon, log, admin, consent, categories, sources, destinations, tests })
 }
 
 /// The admin address of a file with nothing but that.
@@ -133,6 +140,63 @@ impl<'r, 'a> Check<'r, 'a> {
             return None;
         }
         Some(PathBuf::from(&folder.value))
+    }
+
+    /// The log needs a folder, which is the usual one unless the config says otherwise.
+    fn log(&mut self, raw: Option<&At<raw::Log>>, daemon: &mut Daemon) -> Option<Log> {
+        let empty = raw::Log::default();
+        let raw = raw.map_or(&empty, |raw| &raw.value);
+        let every = self.interval(
+            "log.sync_every",
+            raw.sync_every.as_ref(),
+            defaults::LOG_SYNC_EVERY,
+            Duration::from_millis(10)..=HOUR,
+        );
+        let window = self.interval(
+            "log.window",
+            raw.window.as_ref(),
+            defaults::LOG_WINDOW,
+            Duration::ZERO..=Duration::from_secs(1),
+        );
+        // Segments are what is released; some must fit.
+        let max_bytes = self.size(
+            "log.max_bytes",
+            raw.max_bytes.as_ref(),
+            defaults::LOG_MAX_BYTES,
+            LOG_SEGMENTS_MIN * u64::from(LOG_SEGMENT_BYTES)..=1 << 50,
+        );
+        let max_age = self.interval(
+            "log.max_age",
+            raw.max_age.as_ref(),
+            defaults::LOG_MAX_AGE,
+            Duration::from_secs(1)..=24 * 3650 * HOUR,
+        );
+        let free_space_min = self.size(
+            "log.free_space_min",
+            raw.free_space_min.as_ref(),
+            defaults::LOG_FREE_SPACE_MIN,
+            0..=1 << 50,
+        );
+        if raw.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
+            return None;
+        }
+        let data_dir = daemon.data_dir.get_or_insert_with(|| PathBuf::from(DATA_DIR));
+        Some(Log {
+            folder: data_dir.join("log"),
+            sync: match raw.sync.as_ref().map(|sync| sync.value) {
+                None | Some(raw::SyncMode::Commit) => LogSync::Commit,
+                Some(raw::SyncMode::Interval) => LogSync::Interval(every),
+                Some(raw::SyncMode::Off) => LogSync::Off,
+            },
+            window,
+            max_bytes,
+            max_age,
+            drop_oldest: match raw.when_full.as_ref().map(|full| full.value) {
+                None | Some(raw::LogWhenFull::Block) => false,
+                Some(raw::LogWhenFull::DropOldest) => true,
+            },
+            free_space_min,
+        })
     }
 
     fn admin(&mut self, raw: Option<&At<raw::Admin>>) -> Admin {

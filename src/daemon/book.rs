@@ -1,0 +1,149 @@
+//! The log as the daemon runs it: opened at the start, and who begins where.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::{info, warn};
+
+use crate::commit::{CatchUp, Committer, Intake, Limits, Log};
+use crate::config::{self, LOG_SEGMENT_BYTES, LogSync};
+use crate::destination::{Outlet, Running};
+use crate::log::{
+    Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, StableId,
+    SyncMode, Writer, count_pending,
+};
+use crate::route::Handle;
+use crate::shard::Plan;
+
+/// The log, and what its destinations are called in it.
+pub(super) struct Book {
+    log: Arc<Log>,
+    identities: Arc<Mutex<Identities>>,
+    /// Where those begin that had a cursor when the daemon started, and what waits for them.
+    beginnings: HashMap<StableId, (Position, u64)>,
+}
+
+/// A log that was opened.
+pub(super) struct Opened {
+    pub(super) book: Arc<Book>,
+    pub(super) committer: Committer,
+    pub(super) intake: Intake,
+}
+
+impl Book {
+    /// Opens the log of a config and starts to write it. May take a while: it looks at what is stored.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn open(config: &config::Log, workers: usize) -> Result<Opened, String> {
+        Self::try_open(config, workers).map_err(|error| format!("log: {error}"))
+    }
+
+    fn try_open(config: &config::Log, workers: usize) -> Result<Opened, LogError> {
+        let folder = Folder::open(Arc::new(Disk), &config.folder, Kind::Events)?;
+        let is_empty = folder.segments()?.is_empty();
+        let identities = Identities::open(&folder, is_empty)?;
+        let known = identities.live();
+        let (cursors, report) = Cursors::open(&folder, &known)?;
+        if report.damaged_slots > 0 {
+            warn!(
+                damaged = report.damaged_slots,
+                "cursors were damaged: some events may be delivered again"
+            );
+        }
+        let sync = match config.sync {
+            LogSync::Commit => SyncMode::Commit,
+            LogSync::Interval(_) => SyncMode::Interval,
+            LogSync::Off => SyncMode::Off,
+        };
+        let options = Options {
+            segment_bytes: LOG_SEGMENT_BYTES,
+            max_bytes: config.max_bytes,
+            free_floor_bytes: config.free_space_min,
+            sync,
+        };
+        let (writer, recovery) = Writer::open(folder, options, report.highest, &mut |_| {})?;
+        info!(?recovery, bytes = writer.size_bytes(), "log opened");
+        let starts: Vec<_> = cursors.iter().collect();
+        let pending = count_pending(writer.folder(), &starts, writer.end())?;
+        let beginnings = starts
+            .into_iter()
+            .map(|(id, at)| (id, (at, pending.get(&id).copied().unwrap_or(0))))
+            .collect();
+        let limits = Limits {
+            window: config.window,
+            sync,
+            sync_every: match config.sync {
+                LogSync::Interval(every) => every,
+                LogSync::Commit | LogSync::Off => config.window,
+            },
+            max_age: config.max_age,
+            drop_oldest: config.drop_oldest,
+        };
+        let (committer, intake) = Committer::start(writer, cursors, limits, workers)
+            .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
+        let log = Arc::clone(committer.log());
+        let identities = Arc::new(Mutex::new(identities));
+        Ok(Opened { book: Arc::new(Self { log, identities, beginnings }), committer, intake })
+    }
+
+    pub(super) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// What the log calls these destinations: what is new gets a name that is durable afterwards.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) async fn resolve(
+        &self,
+        wanted: Vec<Identity>,
+    ) -> Result<Vec<Option<StableId>>, String> {
+        let identities = Arc::clone(&self.identities);
+        let resolving = tokio::task::spawn_blocking(move || {
+            let mut identities = identities.lock().unwrap_or_else(PoisonError::into_inner);
+            identities.resolve(&wanted).map_err(|error| format!("log: {error}"))
+        });
+        let ids = resolving.await.map_err(|error| error.to_string())??;
+        Ok(ids.into_iter().map(Some).collect())
+    }
+
+    /// Forgets destinations that run no more: should one come back, it is a new one.
+    pub(super) fn retire_others(&self, live: &[StableId]) {
+        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = identities.retire_others(live) {
+            warn!("log: {error}; removed destinations are not forgotten yet");
+        }
+    }
+
+    /// Starts the reader of a destination that is new among those that run: where it stood when the
+    /// daemon started, or where the one stands in whose place it goes on, or at `end`, where the log
+    /// was before anything could be stored for it.
+    pub(super) fn begin<'r>(
+        &self,
+        outlet: &Arc<Outlet>,
+        before: impl Iterator<Item = &'r Running>,
+        plans: &Handle<Plan>,
+        end: Position,
+    ) {
+        let Some(id) = outlet.stable() else { return };
+        let last = before.filter(|running| running.outlet().stable() == Some(id)).last();
+        let log = Arc::clone(&self.log);
+        if let Some(last) = last {
+            let (gone, last) = (last.gone(), Arc::clone(last.outlet()));
+            let next = Arc::clone(outlet);
+            let from = {
+                let log = Arc::clone(&log);
+                move || {
+                    next.take_over(&last);
+                    last.cursor(log.handed()).unwrap_or(Position::START)
+                }
+            };
+            CatchUp::start(Arc::clone(outlet), log, plans.clone(), vec![gone], from);
+            return;
+        }
+        let (from, unread) = self.beginnings.get(&id).copied().unwrap_or((end, 0));
+        outlet.add_unread(unread);
+        CatchUp::start(Arc::clone(outlet), log, plans.clone(), Vec::new(), move || from);
+    }
+}
