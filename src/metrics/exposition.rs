@@ -318,8 +318,9 @@ fn write_buckets(page: &mut String, name: &str, label: &str, buckets: &Buckets) 
         count = below;
     }
     let sum = buckets.sum_seconds();
-    let _ = writeln!(page, "{name}_sum{{{label}}} {sum}");
-    let _ = writeln!(page, "{name}_count{{{label}}} {count}");
+    let labels = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
+    let _ = writeln!(page, "{name}_sum{labels} {sum}");
+    let _ = writeln!(page, "{name}_count{labels} {count}");
 }
 
 /// As the text format wants label values: names from the config may hold anything printable.

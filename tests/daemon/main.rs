@@ -14,6 +14,7 @@ mod harness;
 
 mod conformance;
 
+mod durability;
 mod law;
 mod regressions;
 mod shutdown;

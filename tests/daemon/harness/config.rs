@@ -59,6 +59,7 @@ pub(crate) fn lines_of(bytes: &[u8]) -> Vec<String> {
 pub(crate) struct Config {
     admin: String,
     daemon: String,
+    log: String,
     consent: String,
     categories: String,
     sources: String,
@@ -74,6 +75,7 @@ impl Config {
         Self {
             admin: "127.0.0.1:0".to_owned(),
             daemon: String::new(),
+            log: "enabled = false\n".to_owned(),
             consent: format!("missing = \"{missing}\"\n"),
             categories: String::new(),
             sources: source("tcp") + &source("http"),
@@ -84,6 +86,13 @@ impl Config {
     /// Adds keys to `[daemon]`.
     pub(crate) fn daemon(mut self, keys: &str) -> Self {
         self.daemon += &format!("{keys}\n");
+        self
+    }
+
+    /// Switches the log on, in the folder, with these keys of `[log]`.
+    pub(crate) fn log(mut self, folder: &Folder, keys: &str) -> Self {
+        self.daemon += &format!("data_dir = {:?}\n", folder.path("state"));
+        self.log = format!("{keys}\n");
         self
     }
 
@@ -141,10 +150,10 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { admin, daemon, consent, categories, sources, destinations } = self;
+        let Self { admin, daemon, log, consent, categories, sources, destinations } = self;
         write!(
             f,
-            "[daemon]\n{daemon}\n[admin]\nlisten = \"{admin}\"\n\n[consent]\n{consent}\n\
+            "[daemon]\n{daemon}\n[log]\n{log}\n[admin]\nlisten = \"{admin}\"\n\n[consent]\n{consent}\n\
              {categories}{sources}{destinations}"
         )
     }
