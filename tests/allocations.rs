@@ -70,7 +70,15 @@ impl Scene {
         let memory = Memory::new(usize::MAX);
         let outlet = |number: usize| {
             let id = OutletId(number as u64);
-            Outlet::new(id, format!("d{number}"), usize::MAX / 2, false, Arc::default(), &memory, None)
+            Outlet::new(
+                id,
+                format!("d{number}"),
+                usize::MAX / 2,
+                false,
+                Arc::default(),
+                &memory,
+                None,
+            )
         };
         let outlets: Vec<_> = (0..spec.destinations.len()).map(outlet).collect();
         let plan = Plan::new(RoutingTable::compile(spec).unwrap(), outlets.clone());

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::commit::{CatchUp, Committer, Intake, Limits, Log};
 use crate::config::{self, LOG_SEGMENT_BYTES, LogSync};
-use crate::destination::{Outlet, Running};
+use crate::destination::{FileCare, Outlet, Running};
 use crate::log::{
     Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, StableId,
     SyncMode, Writer, count_pending,
@@ -21,6 +21,7 @@ pub(super) struct Book {
     identities: Arc<Mutex<Identities>>,
     /// Where those begin that had a cursor when the daemon started, and what waits for them.
     beginnings: HashMap<StableId, (Position, u64)>,
+    care: FileCare,
 }
 
 /// A log that was opened.
@@ -84,7 +85,13 @@ impl Book {
             .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
         let log = Arc::clone(committer.log());
         let identities = Arc::new(Mutex::new(identities));
-        Ok(Opened { book: Arc::new(Self { log, identities, beginnings }), committer, intake })
+        let care = FileCare { cuts: true, syncs: sync == SyncMode::Commit };
+        Ok(Opened { book: Arc::new(Self { log, identities, beginnings, care }), committer, intake })
+    }
+
+    /// What it asks of file destinations.
+    pub(super) fn care(&self) -> FileCare {
+        self.care
     }
 
     pub(super) fn log(&self) -> &Arc<Log> {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::book::Book;
 use crate::config::{Delivery, Destination, Output, WhenFull};
-use crate::destination::{HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::destination::{FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
 use crate::log::{self, Position, StableId};
 use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
@@ -102,7 +102,14 @@ impl Fleet {
     /// No destinations; all that come pin at most `memory_max` bytes together.
     pub(super) fn new(memory_max: usize, book: Option<Arc<Book>>) -> Self {
         let memory = Memory::new(memory_max);
-        Self { members: Vec::new(), retired: Vec::new(), memory, ids: Arc::default(), book, log_end: Position::START }
+        Self {
+            members: Vec::new(),
+            retired: Vec::new(),
+            memory,
+            ids: Arc::default(),
+            book,
+            log_end: Position::START,
+        }
     }
 
     /// What the next config is prepared against.
@@ -160,7 +167,12 @@ impl Fleet {
                     let after = predecessors(&identity, before.iter().chain(&self.retired));
                     if let Some(book) = &self.book {
                         let before = before.iter().chain(&self.retired);
-                        book.begin(&outlet, before.map(|member| &member.running), plans, self.log_end);
+                        book.begin(
+                            &outlet,
+                            before.map(|member| &member.running),
+                            plans,
+                            self.log_end,
+                        );
                     }
                     let plans = plans.clone();
                     let running = Running::start(outlet, sink, limits, retry, plans, after);
@@ -203,8 +215,7 @@ impl Fleet {
         self.retired = going;
         for member in ended {
             let outlet = member.running.outlet();
-            let goes_on =
-                |other: &Member| other.running.outlet().stable() == outlet.stable();
+            let goes_on = |other: &Member| other.running.outlet().stable() == outlet.stable();
             if outlet.stable().is_some() && !self.members.iter().any(goes_on) {
                 outlet.end();
             }
@@ -268,8 +279,9 @@ impl Roster {
         // Whatever is wrong without opening anything is found first: a file of one destination must
         // not appear because of a mistake in another.
         let own = destinations.to_vec();
+        let care = self.book.as_ref().map_or(FileCare::default(), |book| book.care());
         let identities = tokio::task::spawn_blocking(move || {
-            own.iter().map(|d| named(d, Identity::of(d))).collect()
+            own.iter().map(|d| named(d, Identity::of(d, care))).collect()
         });
         let identities: Vec<(Identity, SinkSpec)> =
             all(identities.await.map_err(|error| vec![error.to_string()])?)?;
@@ -327,8 +339,8 @@ impl Member {
 }
 
 impl Identity {
-    fn of(destination: &Destination) -> Result<(Self, SinkSpec), String> {
-        let (spec, resolved) = resolve(&destination.delivery.output)?;
+    fn of(destination: &Destination, care: FileCare) -> Result<(Self, SinkSpec), String> {
+        let (spec, resolved) = resolve(&destination.delivery.output, care)?;
         let name = destination.route.name.clone();
         let address = blake3::hash(address_of(&spec).as_bytes());
         Ok((Self { name, delivery: destination.delivery.clone(), resolved, address }, spec))
@@ -405,7 +417,7 @@ fn address_of(spec: &SinkSpec) -> &str {
 }
 
 /// Completes an output from the environment and from secret files.
-fn resolve(output: &Output) -> Result<(SinkSpec, blake3::Hash), String> {
+fn resolve(output: &Output, care: FileCare) -> Result<(SinkSpec, blake3::Hash), String> {
     let mut digest = blake3::Hasher::new();
     let mut note = |value: String| {
         digest.update(&(value.len() as u64).to_le_bytes());
@@ -433,6 +445,7 @@ fn resolve(output: &Output) -> Result<(SinkSpec, blake3::Hash), String> {
             timeout: *timeout,
         },
         Output::File { path, rotate, compression } => SinkSpec::File {
+            care,
             path: note(path.resolve().map_err(|error| error.to_string())?),
             rotate: rotate.clone(),
             compression: *compression,

@@ -160,7 +160,8 @@ impl Daemon {
             exposition.add_source(&source.name, counters);
         }
         let max_event_bytes = config.daemon.max_event_bytes;
-        let names: Arc<[String]> = config.sources.iter().map(|source| source.name.clone()).collect();
+        let names: Arc<[String]> =
+            config.sources.iter().map(|source| source.name.clone()).collect();
         let (committer, to_log) = match opened {
             Some(Opened { committer, intake, .. }) => {
                 exposition.add_log(committer.log().counters());
@@ -170,7 +171,7 @@ impl Daemon {
         };
         let (pool, intake) =
             Pool::start(workers, &plans, &counters, &budget, max_event_bytes, to_log.as_ref())
-            .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
+                .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
 
         // The last thing that can fail: from here on somebody may connect.
         let mut addresses: Vec<_> =

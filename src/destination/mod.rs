@@ -38,6 +38,7 @@ mod tests;
 pub use batch::{Batch, Piece};
 pub use chunk::{CHUNK_CAPACITY, Chunk, LANE_LINE_MAX, Lane, Run};
 pub use deliver::Running;
+pub use file::FileCare;
 pub use ledger::Span;
 pub use memory::Memory;
 pub use queue::{Amount, Closed, Outlet, OutletId, Parcel, Refused};

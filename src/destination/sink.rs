@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::file::FileSink;
+use super::file::{FileCare, FileSink};
 use super::http::HttpSink;
 use super::retry::Outcome;
 use super::stdout::StdoutSink;
@@ -36,6 +36,8 @@ pub enum SinkSpec {
         rotate: Rotate,
         /// Every batch becomes a complete member or frame.
         compression: Compression,
+        /// What the log asks for.
+        care: FileCare,
     },
     /// Newline-delimited JSON on standard output.
     Stdout,
@@ -98,8 +100,8 @@ impl Sink {
         Ok(match spec {
             SinkSpec::Http(spec) => Self::Http(HttpSink::new(spec)?),
             SinkSpec::Tcp { address, timeout } => Self::Tcp(TcpSink::new(address, timeout)?),
-            SinkSpec::File { path, rotate, compression } => {
-                Self::File(FileSink::new(path, rotate, compression)?)
+            SinkSpec::File { path, rotate, compression, care } => {
+                Self::File(FileSink::new(path, rotate, compression, care)?)
             }
             SinkSpec::Stdout => Self::Stdout(StdoutSink::new()?),
             SinkSpec::Blackhole => Self::Blackhole,

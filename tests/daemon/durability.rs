@@ -168,3 +168,23 @@ fn one_that_is_added_begins_at_the_end() {
     wait_until("it gets what came after", || folder.delivered("added").len() == 5);
     assert!(ids(&folder.delivered("added")).iter().all(|id| id.starts_with("after")));
 }
+
+#[test]
+fn half_a_line_at_the_end_of_a_file_is_cut_off_and_a_whole_one_is_not() {
+    let folder = Folder::new();
+    let config = config(&folder).file(&folder, "lake", "categories = [\"A\"]");
+    for (found, kept) in [
+        ("{\"a\":1}\n{\"b\":", vec!["{\"a\":1}"]),
+        ("{\"half\":\"", vec![]),
+        ("{\"a\":1}\n{\"b\":2}", vec!["{\"a\":1}", "{\"b\":2}"]),
+    ] {
+        folder.write("lake.ndjson", found);
+        let daemon = Daemon::start(&folder, &config);
+        assert_eq!(post(daemon.source("http"), events("new", 1, 0, AGREED)).status, 200);
+        wait_until("the event is there", || folder.delivered("lake").len() == kept.len() + 1);
+        let lines = folder.delivered("lake");
+        assert_eq!(lines[..kept.len()], kept[..], "{found}");
+        assert_eq!(ids(&lines[kept.len()..]), ["new-0"]);
+        assert_eq!(daemon.stop().code, Some(0));
+    }
+}

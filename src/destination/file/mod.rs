@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::name::Naming;
+pub use self::target::FileCare;
 use self::target::{Payload, Target};
 use super::batch::Batch;
 use super::compress::compress;
@@ -26,6 +27,7 @@ pub struct FileSink {
     naming: Arc<Naming>,
     rotate: Rotate,
     compression: Compression,
+    care: FileCare,
     /// The open file; not here while a write goes on.
     target: Option<Target>,
 }
@@ -35,13 +37,15 @@ impl FileSink {
         path: String,
         rotate: Rotate,
         compression: Compression,
+        care: FileCare,
     ) -> Result<Self, SinkError> {
         let suffix = match compression {
             Compression::None => "",
             Compression::Gzip => ".gz",
             Compression::Zstd => ".zst",
         };
-        Ok(Self { naming: Arc::new(Naming::new(path, suffix)?), rotate, compression, target: None })
+        let naming = Arc::new(Naming::new(path, suffix)?);
+        Ok(Self { naming, rotate, compression, care, target: None })
     }
 
     /// Opens the file and lets go of it again: a predecessor that has not written yet may need it.
@@ -73,11 +77,11 @@ impl FileSink {
 
     async fn append(&mut self, payload: Payload) -> io::Result<()> {
         let naming = Arc::clone(&self.naming);
-        let rotate = self.rotate.clone();
+        let (rotate, care) = (self.rotate.clone(), self.care);
         let target = self.target.take();
         let append = move || -> io::Result<Target> {
             let now = Timestamp::now();
-            let mut target = Target::ready(target, &naming, &rotate, now)?;
+            let mut target = Target::ready(target, &naming, &rotate, now, care)?;
             target.append(&payload)?;
             // After an error the file is opened anew, and repaired then.
             Ok(target)

@@ -1,9 +1,11 @@
 //! One open file.
 //!
-//! A write that fails is taken back, as far as the file system lets us. Nothing else is ever cut: what
-//! stands behind the last line end when a file is opened may be a line that somebody else wrote
-//! without an end, or half a line from a crash, and half a line will not come again. It gets the line
-//! end that it lacks with the next batch, so that the events of that batch are lines of their own.
+//! A write that fails is taken back, as far as the file system lets us. Without a log nothing else is
+//! ever cut: what stands behind the last line end when a file is opened may be a line that somebody
+//! else wrote without an end, or half a line from a crash, and half a line will not come again. It gets
+//! the line end that it lacks with the next batch, so that the events of that batch are lines of their
+//! own. With a log half a line does come again, and is cut off before the next batch; what is whole
+//! JSON is a line all the same, and stays.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -41,6 +43,16 @@ pub(super) struct Target {
     kind: Kind,
     /// Whether the last line has no end yet.
     lacks_line_end: bool,
+    care: FileCare,
+}
+
+/// What the log asks of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileCare {
+    /// What is not whole at the end of a file comes again from the log, and is cut off.
+    pub cuts: bool,
+    /// What is delivered is on the disk.
+    pub syncs: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +74,7 @@ impl Target {
         naming: &Naming,
         rotate: &Rotate,
         now: Timestamp,
+        care: FileCare,
     ) -> io::Result<Self> {
         let stem = naming.stem(now)?;
         let mut number = None;
@@ -79,14 +92,14 @@ impl Target {
             None if numbered => in_context(naming.highest(&stem), "look into", &stem)?,
             None => 0,
         };
-        let opened = Self::open(naming, &stem, number)?;
+        let opened = Self::open(naming, &stem, number, care)?;
         if opened.is_done(rotate, now) {
-            return Self::open(naming, &stem, number + 1);
+            return Self::open(naming, &stem, number + 1, care);
         }
         Ok(opened)
     }
 
-    fn open(naming: &Naming, stem: &str, number: u64) -> io::Result<Self> {
+    fn open(naming: &Naming, stem: &str, number: u64, care: FileCare) -> io::Result<Self> {
         let path = naming.path(stem, number);
         let (file, kind) = in_context(open(&path), "open", &path.display())?;
         let lacks_line_end = match kind {
@@ -95,11 +108,15 @@ impl Target {
             }
             _ => false,
         };
-        Ok(Self { stem: stem.to_owned(), number, path, file, kind, lacks_line_end })
+        Ok(Self { stem: stem.to_owned(), number, path, file, kind, lacks_line_end, care })
     }
 
     /// Appends all of `payload`, or nothing that stays.
     pub(super) fn append(&mut self, payload: &Payload) -> io::Result<()> {
+        if matches!(payload, Payload::Nothing) {
+            return Ok(());
+        }
+        self.cut_half_a_line()?;
         let _alone = match &self.kind {
             Kind::Special(turn) => Some(turn.lock().unwrap_or_else(PoisonError::into_inner)),
             Kind::Regular { .. } => None,
@@ -112,6 +129,10 @@ impl Target {
             }
             Payload::Whole(bytes) => write_all(&self.file, [&bytes[..]].into_iter()),
         };
+        let written = match self.kind {
+            Kind::Regular { .. } if self.care.syncs => written.and_then(|()| self.file.sync_data()),
+            Kind::Regular { .. } | Kind::Special(_) => written,
+        };
         self.lacks_line_end &= written.is_err();
         if written.is_err()
             && let Kind::Regular { len, .. } = self.kind
@@ -119,6 +140,24 @@ impl Target {
             in_context(self.file.set_len(len), "repair", &self.path.display())?;
         }
         in_context(written, "write to", &self.path.display())
+    }
+
+    /// Cuts what is behind the last line end, if that is not a whole line.
+    fn cut_half_a_line(&mut self) -> io::Result<()> {
+        let Kind::Regular { len, .. } = &mut self.kind else {
+            return Ok(());
+        };
+        if !self.lacks_line_end || !self.care.cuts {
+            return Ok(());
+        }
+        let end = in_context(end_of_last_line(&self.path, *len), "read", &self.path.display())?;
+        if let Some(end) = end {
+            in_context(self.file.set_len(end), "repair", &self.path.display())?;
+            tracing::warn!(file = %self.path.display(), bytes = *len - end, "half a line was cut off");
+            *len = end;
+            self.lacks_line_end = false;
+        }
+        Ok(())
     }
 
     /// Whether the path still leads to the open file; takes note of its length.
@@ -192,6 +231,31 @@ fn lacks_line_end(path: &Path, len: u64) -> io::Result<bool> {
         tracing::warn!(%file, "the last line has no end; it gets one before the next event");
     }
     Ok(byte != *b"\n")
+}
+
+/// The longest piece of a line that is looked at: half a line is no longer than an event can be.
+const HALF_A_LINE_MAX: u64 = 257 * 1024 * 1024;
+
+/// Where the last line ends, if what is behind it is not one JSON value.
+fn end_of_last_line(path: &Path, len: u64) -> io::Result<Option<u64>> {
+    const STEP: u64 = 64 * 1024;
+    let file = File::open(path)?;
+    let mut start = len;
+    let mut tail = Vec::new();
+    while start > 0 && len - start < HALF_A_LINE_MAX {
+        let from = start.saturating_sub(STEP);
+        let mut step = vec![0; (start - from) as usize];
+        file.read_exact_at(&mut step, from)?;
+        let found = memchr::memrchr(b'\n', &step).map(|at| at + 1);
+        let kept = step.split_off(found.unwrap_or(0));
+        start -= kept.len() as u64;
+        tail.splice(0..0, kept);
+        if found.is_some() {
+            break;
+        }
+    }
+    let is_whole = serde_json::from_slice::<serde::de::IgnoredAny>(&tail).is_ok();
+    Ok((!is_whole).then_some(start))
 }
 
 fn in_context<T>(

@@ -6,12 +6,12 @@ use std::path::Path;
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use tokio::io::AsyncReadExt;
 
-use super::super::file::FileSink;
+use super::super::file::{FileCare, FileSink};
 use super::*;
 use crate::config::{Compression, Rotate};
 
 fn sink(path: &Path, rotate: Rotate, compression: Compression) -> FileSink {
-    FileSink::new(path.to_str().unwrap().into(), rotate, compression).unwrap()
+    FileSink::new(path.to_str().unwrap().into(), rotate, compression, FileCare::default()).unwrap()
 }
 
 fn plain(path: &Path) -> FileSink {
@@ -193,8 +193,14 @@ async fn what_cannot_be_written_waits_with_a_clear_cause() {
     let mut sink = plain(&below_a_file.join("lake"));
     assert!(matches!(sink.send(&batch(&numbered(1))).await, Outcome::Hold { .. }));
     assert!(sink.verify().await.unwrap_err().to_string().contains("file/lake"));
-    assert!(FileSink::new("lake-%".into(), Rotate::default(), Compression::None).is_err());
-    assert!(FileSink::new("lake/".into(), Rotate::default(), Compression::None).is_err());
+    assert!(
+        FileSink::new("lake-%".into(), Rotate::default(), Compression::None, FileCare::default())
+            .is_err()
+    );
+    assert!(
+        FileSink::new("lake/".into(), Rotate::default(), Compression::None, FileCare::default())
+            .is_err()
+    );
 }
 
 #[tokio::test]
