@@ -48,6 +48,8 @@ pub struct Settings {
     pub max_wait: Option<String>,
     /// Of every destination.
     pub when_full: Option<WhenFull>,
+    /// `log.sync`; without it the log is off.
+    pub log: Option<String>,
 }
 
 /// The whole file: `outputs` are the addresses of the plan's destinations, in its order.
@@ -71,6 +73,10 @@ fn write_head(text: &mut String, plan: &Plan, settings: &Settings) -> std::fmt::
         writeln!(text, "memory_max = {memory_max:?}")?;
     }
     writeln!(text, "shutdown_timeout = \"10s\"")?;
+    match &settings.log {
+        Some(sync) => writeln!(text, "\n[log]\nsync = {sync:?}")?,
+        None => writeln!(text, "\n[log]\nenabled = false")?,
+    }
     writeln!(text, "\n[admin]\nlisten = \"{}\"", settings.admin)?;
     let missing = if plan.missing_allows { "allow" } else { "deny" };
     writeln!(text, "\n[consent]\nmissing = \"{missing}\"")?;
@@ -154,6 +160,7 @@ mod tests {
             buffer: Some("1MiB".into()),
             max_wait: Some("20ms".into()),
             when_full: Some(WhenFull::DropNewest),
+            log: None,
         };
         let mut outputs = vec![Output::Tcp(address); 6];
         outputs.push(Output::Http(address, "/6".into()));

@@ -118,6 +118,9 @@ struct DaemonArgs {
     /// Every destination's `batch.max_wait`; latency cannot be lower by much.
     #[arg(long, default_value = "20ms")]
     max_wait: String,
+    /// Runs with the log, and this `log.sync`.
+    #[arg(long)]
+    log: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +187,7 @@ impl DaemonArgs {
             buffer: self.buffer.clone(),
             max_wait: Some(self.max_wait.clone()),
             when_full: None,
+            log: self.log.clone(),
         }))
     }
 }

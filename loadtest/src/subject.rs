@@ -43,6 +43,8 @@ pub struct DaemonOptions {
     pub buffer: Option<String>,
     /// The longest that an event waits for its batch.
     pub max_wait: Option<String>,
+    /// See [`Settings::log`].
+    pub log: Option<String>,
     /// Of every destination.
     pub when_full: Option<WhenFull>,
 }
@@ -78,6 +80,7 @@ impl Subject {
             memory_max: options.memory_max.clone(),
             buffer: options.buffer.clone(),
             max_wait: options.max_wait.clone(),
+            log: options.log.clone(),
             when_full: options.when_full,
         };
         fs::create_dir_all(&settings.data_dir)?;

@@ -29,6 +29,12 @@ pub(in crate::config) const CONCURRENCY: u64 = 4;
 pub(in crate::config) const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 pub(in crate::config) const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 
+pub(in crate::config) const LOG_SYNC_EVERY: Duration = Duration::from_secs(1);
+pub(in crate::config) const LOG_WINDOW: Duration = Duration::from_millis(1);
+pub(in crate::config) const LOG_MAX_BYTES: u64 = 10 << 30;
+pub(in crate::config) const LOG_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(in crate::config) const LOG_FREE_SPACE_MIN: u64 = 256 << 20;
+
 /// A size as a config says it: `1MiB`, `1500B`.
 pub(in crate::config) fn size(bytes: u64) -> String {
     let units = [("GiB", KIB * MIB), ("MiB", MIB), ("KiB", KIB)];
@@ -61,14 +67,3 @@ mod tests {
         assert_eq!(times, ["200ms", "1s", "60s", "24h", "1500ms"]);
     }
 }
-
-/// `log.sync_every`
-pub(in crate::config) const LOG_SYNC_EVERY: Duration = Duration::from_secs(1);
-/// `log.window`
-pub(in crate::config) const LOG_WINDOW: Duration = Duration::from_millis(1);
-/// `log.max_bytes`
-pub(in crate::config) const LOG_MAX_BYTES: u64 = 10 << 30;
-/// `log.max_age`
-pub(in crate::config) const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
-/// `log.free_space_min`
-pub(in crate::config) const LOG_FREE_SPACE_MIN: u64 = 256 << 20;
