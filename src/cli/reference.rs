@@ -49,8 +49,9 @@ use [config.schema.json](config.schema.json).
 const EXAMPLE: &str = include_str!("../../examples/production.toml");
 
 /// The headings of the page, and where in the schema they are.
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("[daemon]", "/properties/daemon"),
+    ("[log]", "/properties/log"),
     ("[admin]", "/properties/admin"),
     ("[consent]", "/properties/consent"),
     ("[[categories]]", "/properties/categories"),

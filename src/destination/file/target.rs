@@ -254,7 +254,7 @@ fn end_of_last_line(path: &Path, len: u64) -> io::Result<Option<u64>> {
             break;
         }
     }
-    let is_whole = serde_json::from_slice::<serde::de::IgnoredAny>(&tail).is_ok();
+    let is_whole = serde_json::from_slice::<serde_json::Value>(&tail).is_ok();
     Ok((!is_whole).then_some(start))
 }
 
