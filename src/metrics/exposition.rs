@@ -222,7 +222,7 @@ impl Exposition {
              consentd_ingest_blocked_seconds_total {ingest_blocked_seconds}\n\n"
         );
         // By hand, so that only the table in force is shown and not every one there was.
-        let (version, hash) = &self.lock().table;
+        let (version, hash) = self.lock().table.clone();
         let _ = write!(
             page,
             "# HELP consentd_routing_table_info 1 for the routing table in force.\n\
