@@ -67,7 +67,7 @@ impl Judge {
         }
         let event = self.parser.parse(buffer, len, table.locations())?;
         let reading = preferences::read(&event, table)?;
-        let kind = table.type_slot(event.kind());
+        let kind = table.type_slot(event.kind_spelled().as_ref());
         let question = Question::new(reading.state, reading.update, kind, source);
         let answer = self.memo.answer(question, table, &mut evicted);
         let off = switch_off(&event, table, &mut self.off).then_some(&self.off);

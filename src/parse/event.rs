@@ -1,7 +1,7 @@
 //! The borrowed view of one event.
 
 use super::MAX_LOCATIONS;
-use super::keys::{Key, KeyBytes};
+use super::keys::Key;
 use super::location::Locations;
 use crate::route::Spelled;
 
@@ -72,8 +72,8 @@ pub struct Member {
 /// What a pass over a line leaves behind; reused from line to line.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) kind: Option<KeyBytes>,
-    pub(crate) name: Option<KeyBytes>,
+    pub(crate) kind: Option<Key>,
+    pub(crate) name: Option<Key>,
     pub(crate) context: Context,
     pub(crate) integrations: Node,
     pub(crate) roots: [Node; MAX_LOCATIONS],
@@ -116,13 +116,18 @@ impl<'a> Event<'a> {
     /// The string at `type`, unescaped.
     #[must_use]
     pub fn kind(&self) -> Option<&'a [u8]> {
-        self.found.kind.map(|key| key.of(self.line, &self.found.unescaped))
+        self.found.kind.map(|key| key.bytes.of(self.line, &self.found.unescaped))
+    }
+
+    /// As [`Event::kind`], ready to be looked up.
+    pub(crate) fn kind_spelled(&self) -> Option<Spelled<'a>> {
+        self.found.kind.map(|key| key.spelled(self.line, &self.found.unescaped))
     }
 
     /// The string at `event`, unescaped.
     #[must_use]
     pub fn name(&self) -> Option<&'a [u8]> {
-        self.found.name.map(|key| key.of(self.line, &self.found.unescaped))
+        self.found.name.map(|key| key.bytes.of(self.line, &self.found.unescaped))
     }
 
     /// What `context` is.

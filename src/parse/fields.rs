@@ -2,10 +2,10 @@
 
 use super::event::{Context, Found, Member, Node, Value};
 use super::grammar::{KeyTokens, Notes};
-use super::keys::{Key, KeyBytes, KeySet, Name};
+use super::keys::{Key, KeyBytes, KeySet};
 use super::location::Step;
 use super::{Locations, escape};
-use crate::route::Words;
+use crate::route::{Name, Words};
 
 /// Key sets for the two levels of objects in which any repeated key rejects.
 #[derive(Debug, Default)]
@@ -142,14 +142,14 @@ impl Fields<'_> {
 
     #[inline]
     fn is(&self, name: &Name, key: Key) -> bool {
-        name.is(key, self.padded, &self.found.unescaped)
+        name.is(key.words, key.bytes.of(self.padded, &self.found.unescaped))
     }
 
-    fn string_value(&mut self, key: u32) -> Option<Option<KeyBytes>> {
+    fn string_value(&mut self, key: u32) -> Option<Option<Key>> {
         if self.first_byte(key + 2)? != b'"' {
             return Some(None);
         }
-        self.key(key + 2).map(|value| Some(value.bytes))
+        self.key(key + 2).map(Some)
     }
 
     #[inline]
@@ -179,13 +179,13 @@ impl Fields<'_> {
     fn escaped_key(&mut self, start: usize, len: usize) -> Option<Key> {
         let text = self.padded.get(start..start + len)?;
         if !text.contains(&b'\\') {
-            return Some(Key { bytes: KeyBytes::in_line(start, len), words: Words::load(text) });
+            return Some(Key { bytes: KeyBytes::in_line(start, len), words: Words::of(text) });
         }
         let unescaped = &mut self.found.unescaped;
         let at = unescaped.len();
         escape::unescape(text, unescaped);
         let name = unescaped.get(at..)?;
-        Some(Key { bytes: KeyBytes::unescaped(at, name.len()), words: Words::load(name) })
+        Some(Key { bytes: KeyBytes::unescaped(at, name.len()), words: Words::of(name) })
     }
 }
 

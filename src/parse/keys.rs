@@ -52,32 +52,6 @@ impl Key {
     }
 }
 
-/// A name from the config, to compare keys with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
-    words: Words,
-    bytes: Box<[u8]>,
-}
-
-impl Name {
-    pub(crate) fn new(bytes: Box<[u8]>) -> Self {
-        Self { words: Words::load(&bytes), bytes }
-    }
-
-    /// What it begins with; the closing quote, if it is empty.
-    pub(crate) fn first_byte(&self) -> u8 {
-        self.bytes.first().copied().unwrap_or(b'"')
-    }
-
-    /// Whether `key` is this name; the two slices are those of [`KeyBytes::of`].
-    #[inline]
-    pub(crate) fn is(&self, key: Key, line: &[u8], unescaped: &[u8]) -> bool {
-        self.words == key.words
-            && self.bytes.len() == key.bytes.len()
-            && (self.bytes.len() <= Words::BYTES || *key.bytes.of(line, unescaped) == *self.bytes)
-    }
-}
-
 /// Up to this many keys an object is searched as it is read; beyond, it is sorted once at its end,
 /// so that an object with very many keys costs n log n.
 const SEARCHED: usize = 48;

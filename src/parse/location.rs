@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::keys::Name;
+use crate::route::Name;
 
 /// Locations a table can have.
 pub const MAX_LOCATIONS: usize = 4;
@@ -98,7 +98,9 @@ impl Locations {
         let position = known.unwrap_or(self.roots.len());
         if known.is_none() {
             // Any name may be written with an escape.
-            for byte in [root.first_byte(), b'\\'] {
+            // An empty one begins with its closing quote.
+            let first = root.bytes().first().copied().unwrap_or(b'"');
+            for byte in [first, b'\\'] {
                 self.beginnings[usize::from(byte / 64)] |= 1 << (byte % 64);
             }
             self.roots.push(Root { name: root, location: None, below: Vec::new() });

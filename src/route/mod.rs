@@ -26,4 +26,4 @@ pub use table::{
     CategoryMask, Class, ClassId, Destination, DestinationId, MAX_CATEGORIES, MAX_DESTINATIONS,
     MAX_TYPES, RoutingTable, SourceId,
 };
-pub(crate) use words::{Spelled, Words, hash as name_hash};
+pub(crate) use words::{Name, Spelled, Words, hash as name_hash};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::words::{Spelled, Words, fold};
+use super::words::{Name, Spelled, fold};
 
 /// Finds the number of a name in one probe: hash, one slot, one comparison.
 ///
@@ -17,21 +17,6 @@ pub struct NameIndex {
     /// Numbers of names whose hash is that of an earlier name: no seed separates these. There are
     /// none but by an accident that nobody is likely to see.
     alike: Box<[u16]>,
-}
-
-#[derive(Debug, Clone)]
-struct Name {
-    words: Words,
-    bytes: Box<[u8]>,
-}
-
-impl Name {
-    #[inline]
-    fn is(&self, name: &Spelled<'_>) -> bool {
-        self.words == name.words
-            && self.bytes.len() == name.bytes.len()
-            && (name.bytes.len() <= Words::BYTES || *self.bytes == *name.bytes)
-    }
 }
 
 impl NameIndex {
@@ -53,9 +38,7 @@ impl NameIndex {
                 alike.push(number);
             }
         }
-        let name =
-            |name: &S| Name { words: Words::load(name.as_ref()), bytes: name.as_ref().into() };
-        let names = names.iter().map(name).collect();
+        let names = names.iter().map(|name| Name::new(name.as_ref().into())).collect();
         // Every 32 seeds that fail to separate the names double the slots, so this ends.
         let mut size = (distinct.len() * 2).next_power_of_two().max(2);
         let mut seed = 0;
@@ -83,12 +66,12 @@ impl NameIndex {
     pub(crate) fn find(&self, name: &Spelled<'_>) -> Option<u16> {
         let slot = self.slots[(seeded(name.hash, self.seed) & self.mask) as usize];
         let number = slot.checked_sub(1)?;
-        if self.names[usize::from(number)].is(name) {
+        if self.names[usize::from(number)].is(name.words, name.bytes) {
             return Some(number);
         }
         // An earlier name with the same hash stands in the slot.
         let mut alike = self.alike.iter().copied();
-        alike.find(|&number| self.names[usize::from(number)].is(name))
+        alike.find(|&number| self.names[usize::from(number)].is(name.words, name.bytes))
     }
 }
 

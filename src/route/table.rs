@@ -314,9 +314,9 @@ impl RoutingTable {
 
     /// The slot of an event type: types that no filter names share the last one.
     #[must_use]
-    pub(crate) fn type_slot(&self, kind: Option<&[u8]>) -> u16 {
+    pub(crate) fn type_slot(&self, kind: Option<&Spelled<'_>>) -> u16 {
         let others = self.type_refusals.len() as u16 - 1;
-        kind.and_then(|kind| self.type_index.get(kind)).unwrap_or(others)
+        kind.and_then(|kind| self.type_index.find(kind)).unwrap_or(others)
     }
 
     /// Classes that do not take events of this type slot.

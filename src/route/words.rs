@@ -22,31 +22,7 @@ impl Words {
         Self { first: word(first) & first_mask, second: word(second) & second_mask }
     }
 
-    /// Of a whole name with nothing behind it.
-    #[inline]
-    pub(crate) fn load(name: &[u8]) -> Self {
-        let len = name.len();
-        if let Some(bytes) = name.first_chunk() {
-            return Self::cut(bytes, Self::BYTES);
-        }
-        let (first, second) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-            (Some(first), Some(last)) => {
-                let beyond = 8 * (Self::BYTES - len) as u32;
-                let last = u64::from_le_bytes(*last);
-                (u64::from_le_bytes(*first), last.checked_shr(beyond).unwrap_or(0))
-            }
-            _ => match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
-                (Some(first), Some(last)) => {
-                    let last = u64::from(u32::from_le_bytes(*last));
-                    (u64::from(u32::from_le_bytes(*first)) | last << (8 * (len - 4)), 0)
-                }
-                _ => (name.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), 0),
-            },
-        };
-        Self { first, second }
-    }
-
-    /// As [`Words::load`], for constants.
+    /// Of a whole name. Byte by byte: for names that are looked at once, and for constants.
     pub(crate) const fn of(name: &[u8]) -> Self {
         let mut words = [0_u64; 2];
         let mut at = 0;
@@ -87,8 +63,34 @@ pub(crate) struct Spelled<'a> {
 impl<'a> Spelled<'a> {
     #[inline]
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let words = Words::load(bytes);
+        let words = Words::of(bytes);
         Self { bytes, words, hash: hash(bytes, words) }
+    }
+}
+
+/// A name to compare others with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    words: Words,
+    bytes: Box<[u8]>,
+}
+
+impl Name {
+    pub(crate) fn new(bytes: Box<[u8]>) -> Self {
+        Self { words: Words::of(&bytes), bytes }
+    }
+
+    /// The name.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it is the name `bytes`, which has these words.
+    #[inline]
+    pub(crate) fn is(&self, words: Words, bytes: &[u8]) -> bool {
+        self.words == words
+            && self.bytes.len() == bytes.len()
+            && (bytes.len() <= Words::BYTES || *self.bytes == *bytes)
     }
 }
 
@@ -144,7 +146,6 @@ mod tests {
     fn the_words_of_a_name_do_not_depend_on_what_stands_behind_it() {
         for len in 0..=Words::BYTES {
             let whole = Words::of(&TEXT[..len]);
-            assert_eq!(Words::load(&TEXT[..len]), whole, "{len}");
             assert_eq!(Words::cut(TEXT.first_chunk().unwrap(), len), whole, "{len}");
             let mut other = [0xff; Words::BYTES];
             other[..len].copy_from_slice(&TEXT[..len]);
