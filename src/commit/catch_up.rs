@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,7 +15,7 @@ use crate::log::{Block, LogError, Position, Reader, StableId};
 use crate::route::{Handle, SourceId};
 use crate::shard::Plan;
 
-/// What is read for a destination at a time, roughly.
+/// What is read for a destination at a time at most, roughly.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Chunks are of this size, so that several fit in a destination's buffer.
@@ -25,6 +27,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long it waits after the log could not be read.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A destination that makes no room for so long gives up its turn to read.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// How long it waits for room before it looks again.
 const ROOM_WAIT: Duration = Duration::from_millis(100);
 
@@ -34,6 +39,36 @@ pub struct CatchUp {
     id: StableId,
     log: Arc<Log>,
     plans: Handle<Plan>,
+}
+
+/// A reader with its buffer, of which there are few at a time.
+struct Reading {
+    reader: Reader,
+    began: Position,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Reading {
+    /// Waits for a turn; `None` if the daemon ends.
+    async fn begin(log: &Log, from: Position) -> Option<Self> {
+        let turn = Arc::clone(log.readings()).acquire_owned().await.ok()?;
+        let reader = Reader::new(log.folder().clone(), from);
+        Some(Self { reader, began: log.began(), _turn: turn })
+    }
+
+    /// Reads some blocks before `end`, with about `wanted` bytes for the destination `id`.
+    fn go_on(
+        mut self,
+        end: Position,
+        wanted: usize,
+        id: StableId,
+        plans: Handle<Plan>,
+    ) -> impl FnOnce() -> (Self, Result<Read, LogError>) + Send + 'static {
+        move || {
+            let read = read(&mut self.reader, end, wanted, id, &plans, self.began);
+            (self, read)
+        }
+    }
 }
 
 /// What was read in one go.
@@ -78,16 +113,25 @@ impl CatchUp {
 
     /// Reads until the destination has caught up; `None` if it was closed.
     async fn read_from(&self, from: Position) -> Option<()> {
-        let mut reader = Reader::new(self.log.folder().clone(), from);
+        let mut place = from;
+        let mut kept = None;
         loop {
+            let room = match timeout(PAUSE, self.outlet.room_to_read()).await {
+                Ok(room) => room.ok()?,
+                Err(_) => {
+                    // A destination that is slow or down holds no buffer and keeps nobody waiting.
+                    kept = None;
+                    self.outlet.room_to_read().await.ok()?
+                }
+            };
+            let reading = match kept.take() {
+                Some(reading) => reading,
+                None => Reading::begin(&self.log, place).await?,
+            };
             let end = self.log.end();
-            let (id, plans) = (self.id, self.plans.clone());
-            let reading = spawn_blocking(move || {
-                let read = read(&mut reader, end, id, &plans);
-                (reader, read)
-            });
-            let (returned, read) = reading.await.ok()?;
-            reader = returned;
+            let task = reading.go_on(end, room.min(READ_BYTES), self.id, self.plans.clone());
+            let (reading, read) = spawn_blocking(task).await.ok()?;
+            place = reading.reader.position();
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {
@@ -100,10 +144,11 @@ impl CatchUp {
                 self.give(parcel, span).await?;
             }
             if !read.at_end {
-                self.outlet.has_read(reader.position());
+                self.outlet.has_read(place);
             } else if self.outlet.has_read_all_to(end) {
                 return Some(());
             }
+            kept = Some(reading);
         }
     }
 
@@ -119,23 +164,27 @@ impl CatchUp {
     }
 }
 
-/// Reads some blocks before `end`, and keeps what is for the destination `id`.
+/// Reads some blocks before `end`, and keeps what is for the destination `id`: about `wanted_bytes`.
 fn read(
     reader: &mut Reader,
     end: Position,
+    wanted_bytes: usize,
     id: StableId,
     plans: &Handle<Plan>,
+    began: Position,
 ) -> Result<Read, LogError> {
     let mut parcels = Vec::new();
     let mut wanted = Vec::new();
     let mut bytes_read = 0;
-    while bytes_read < READ_BYTES {
+    while bytes_read < wanted_bytes {
         let Some(block) = reader.next(end)? else {
             return Ok(Read { parcels, at_end: true });
         };
         let source = source_of(&block, plans);
         let received_at = instant_of(block.received_unix_ms());
         let span = Span { begin: block.position(), end: block.end() };
+        // Versions count from the start of the process: the number of an earlier one means nothing.
+        let permitted_by = (span.begin >= began).then(|| block.table_version());
         let (mut bytes, mut events) = (Vec::new(), 0);
         let mut lines = block.lines_for(id, &mut wanted).peekable();
         while let Some(line) = lines.next() {
@@ -146,7 +195,8 @@ fn read(
                 bytes_read += bytes.len();
                 let whole = std::iter::once(0..bytes.len() as u32).collect();
                 let bytes = std::mem::take(&mut bytes);
-                let chunk = Arc::new(Chunk::stored(bytes, events, source, received_at));
+                let chunk =
+                    Arc::new(Chunk::stored(bytes, events, permitted_by, source, received_at));
                 let parcel = Parcel { chunk, ranges: whole, events, charge: None };
                 parcels.push((parcel, span));
                 events = 0;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tracing::{error, info, warn};
 
-use super::portion::{Intake, Portion};
+use super::portion::{Intake, Portion, Waiting};
 use super::state::Log;
 use crate::buffer::Buffers;
 use crate::destination::{Outlet, Parcel, Span};
@@ -20,6 +20,9 @@ use crate::metrics::DropReason;
 
 /// A group is committed once it has so much, whatever its window.
 const GROUP_BYTES: usize = 1024 * 1024;
+
+/// It takes what waits anyway up to so much.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How often cursors are saved and segments are released.
 const UPKEEP: Duration = Duration::from_millis(500);
@@ -111,7 +114,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, portions: &Receiver<Portion>) -> Self {
+    fn run(mut self, portions: &Receiver<Waiting>) -> Self {
         loop {
             let group = match portions.recv_timeout(UPKEEP) {
                 Ok(first) => self.gather(first, portions),
@@ -128,17 +131,19 @@ impl Keeper {
         self
     }
 
-    /// What comes within the window, or is there.
-    fn gather(&self, first: Portion, portions: &Receiver<Portion>) -> Vec<Portion> {
-        let until = Instant::now() + self.limits.window;
-        let mut bytes = first.bytes();
-        let mut group = vec![first];
-        while bytes < GROUP_BYTES {
-            let Ok(next) = portions.recv_deadline(until) else {
+    /// What waits already, and what comes before the first of it has waited for the window.
+    fn gather(&self, first: Waiting, portions: &Receiver<Waiting>) -> Vec<Portion> {
+        let until = first.since + self.limits.window;
+        let mut bytes = first.portion.bytes();
+        let mut group = vec![first.portion];
+        while bytes < GROUP_BYTES_MAX {
+            let next = portions.try_recv().ok();
+            let wait = || portions.recv_deadline(until).ok();
+            let Some(next) = next.or_else(|| (bytes < GROUP_BYTES).then(wait).flatten()) else {
                 break;
             };
-            bytes += next.bytes();
-            group.push(next);
+            bytes += next.portion.bytes();
+            group.push(next.portion);
         }
         group
     }

@@ -7,20 +7,28 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::destination::Outlet;
 use crate::log::{Folder, Position};
 use crate::metrics::LogCounters;
+
+/// Lagging destinations that are read for at a time: each holds a buffer of a few megabytes.
+const READINGS_MAX: usize = 8;
 
 /// The log as everybody but its writer sees it.
 #[derive(Debug)]
 pub struct Log {
     folder: Folder,
+    /// Everything before it was stored by earlier processes.
+    began: Position,
     end: AtomicU64,
     /// Behind what was offered to the destinations.
     handed: AtomicU64,
     /// The running destinations, whose cursors are kept.
     followed: Mutex<Vec<Arc<Outlet>>>,
     stopping: AtomicBool,
+    readings: Arc<Semaphore>,
     counters: Arc<LogCounters>,
     failure: Mutex<Option<String>>,
 }
@@ -29,10 +37,12 @@ impl Log {
     pub(super) fn new(folder: Folder, end: Position, bytes: u64) -> Self {
         Self {
             folder,
+            began: end,
             end: AtomicU64::new(end.0),
             handed: AtomicU64::new(end.0),
             followed: Mutex::default(),
             stopping: AtomicBool::new(false),
+            readings: Arc::new(Semaphore::new(READINGS_MAX)),
             counters: Arc::new(LogCounters { bytes: bytes.into(), ..LogCounters::default() }),
             failure: Mutex::default(),
         }
@@ -40,6 +50,15 @@ impl Log {
 
     pub(super) fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// The turns to read.
+    pub(super) fn readings(&self) -> &Arc<Semaphore> {
+        &self.readings
+    }
+
+    pub(super) fn began(&self) -> Position {
+        self.began
     }
 
     /// Behind everything that was committed.

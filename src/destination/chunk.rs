@@ -73,12 +73,18 @@ impl Chunk {
         Self::new(lane.bytes, lane.runs, table_version, None)
     }
 
-    /// Lines of one part of the log, each with its line end, that were permitted once. No table that is
-    /// in force has permitted them yet, so every one is judged before it goes out.
+    /// Lines of one part of the log, each with its line end, that a table of this process has
+    /// permitted; `None` if it was another process, and then every one is judged before it goes out.
     #[must_use]
-    pub fn stored(bytes: Vec<u8>, events: u32, source: SourceId, received_at: Instant) -> Self {
+    pub fn stored(
+        bytes: Vec<u8>,
+        events: u32,
+        table_version: Option<u64>,
+        source: SourceId,
+        received_at: Instant,
+    ) -> Self {
         let run = Run { source, received_at, end: bytes.len() as u32, events };
-        Self::new(bytes, vec![run], NO_TABLE, None)
+        Self::new(bytes, vec![run], table_version.unwrap_or(NO_TABLE), None)
     }
 
     /// The permitted line alone, for every class that may have it.

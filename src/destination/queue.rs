@@ -421,6 +421,29 @@ impl Outlet {
         }
     }
 
+    /// Waits until at least half of its room is free, so that reading on is worth it; how many bytes.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn room_to_read(&self) -> Result<usize, Closed> {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.lock();
+                if state.closed {
+                    return Err(Closed);
+                }
+                let budget = self.budget();
+                if state.pinned_bytes <= budget / 2 {
+                    return Ok(budget - state.pinned_bytes);
+                }
+                state.pressed = true;
+            }
+            self.offered.notify_one();
+            changed.await;
+        }
+    }
+
     /// Waits until something about its room changed, or for `limit`. For the reader.
     pub async fn changed(&self, limit: Duration) {
         let _ = tokio::time::timeout(limit, self.changed.notified()).await;
