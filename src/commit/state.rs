@@ -7,7 +7,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::destination::Outlet;
 use crate::log::{Folder, Position};
@@ -29,6 +29,7 @@ pub struct Log {
     followed: Mutex<Vec<Arc<Outlet>>>,
     stopping: AtomicBool,
     readings: Arc<Semaphore>,
+    full: watch::Sender<bool>,
     counters: Arc<LogCounters>,
     failure: Mutex<Option<String>>,
 }
@@ -43,6 +44,7 @@ impl Log {
             followed: Mutex::default(),
             stopping: AtomicBool::new(false),
             readings: Arc::new(Semaphore::new(READINGS_MAX)),
+            full: watch::Sender::new(false),
             counters: Arc::new(LogCounters { bytes: bytes.into(), ..LogCounters::default() }),
             failure: Mutex::default(),
         }
@@ -101,7 +103,14 @@ impl Log {
         self.counters.commits.record(took, 1);
     }
 
+    /// Follows whether it is full: then nothing more is stored until there is room.
+    #[must_use]
+    pub fn full(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
+    }
+
     pub(super) fn set_full(&self, full: bool) {
+        self.full.send_if_modified(|before| std::mem::replace(before, full) != full);
         self.counters.full.store(full.into(), Relaxed);
     }
 

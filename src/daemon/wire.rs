@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -185,6 +185,8 @@ impl Daemon {
         // 1: sources.
         let stop_sources = CancellationToken::new();
         let tails = Tails::new(TAIL_BYTES_MAX);
+        let full = committer.as_ref().map(|committer| committer.log().full());
+        let full = full.unwrap_or_else(|| watch::channel(false).1);
         let mut sources = JoinSet::new();
         for (number, (input, name)) in (0..).zip(inputs) {
             let context = ingest::Context {
@@ -192,6 +194,7 @@ impl Daemon {
                 counters: Arc::clone(&counters[usize::from(number)]),
                 budget: budget.clone(),
                 tails: tails.clone(),
+                full: full.clone(),
                 workers: Arc::new(intake.clone()),
                 max_event_bytes,
                 stop: stop_sources.clone(),

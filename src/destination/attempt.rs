@@ -47,6 +47,7 @@ pub(super) async fn settle(shared: Arc<Shared>, mut sink: Sink, batch: Batch) ->
         biased;
         () = Box::pin(deliver(&shared, &mut sink, &mut left)) => {}
         () = stopped(&mut orders) => {}
+        () = shared.leaves_to_log() => {}
     }
     Settled { sink, left }
 }
@@ -239,6 +240,17 @@ impl<'s> Trial<'s> {
 }
 
 impl Shared {
+    /// Waits until the daemon stops while the destination is in trouble: what it has not taken is in
+    /// the log, and waiting for it would only delay the stop.
+    async fn leaves_to_log(&self) {
+        let mut orders = self.orders.clone();
+        let stops = |orders: &Orders| orders.until.is_some() && orders.last_plan.is_none();
+        if self.outlet.stable().is_none() || orders.wait_for(stops).await.is_err() {
+            return std::future::pending().await;
+        }
+        self.health.in_trouble().await;
+    }
+
     /// Waits until a table of another version than `version` is in force.
     async fn plan_other_than(&self, version: u64) {
         while self.plans.load().table().version() == version {

@@ -144,7 +144,7 @@ struct Delivery {
     idle: Vec<Sink>,
     in_flight: JoinSet<Settled>,
     oldest_in_flight: HashMap<Id, ReceivedAt>,
-    /// Batches that were in flight when the time to stop came.
+    /// Batches that were in flight when the time to stop came, or that are left to the log.
     left: Vec<Batch>,
     /// A worker waits for room: what is open goes out although it is not full.
     pressed: bool,
@@ -175,7 +175,8 @@ impl Delivery {
         loop {
             self.dispatch();
             self.note_oldest();
-            if self.drained && self.batcher.is_empty() && self.in_flight.is_empty() {
+            let is_done = self.drained && self.batcher.is_empty() && self.in_flight.is_empty();
+            if is_done || !self.left.is_empty() {
                 break;
             }
             match self.wake(&mut orders).await {

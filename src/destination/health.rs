@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::metrics::DestinationCounters;
@@ -20,6 +21,8 @@ pub(super) struct Health {
     /// Held by the one batch that may try while the circuit is open.
     pub(super) probe: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    /// For those who wait for trouble.
+    worsened: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +44,29 @@ enum Condition {
 
 impl Health {
     pub(super) fn new(name: String, counters: Arc<DestinationCounters>) -> Self {
-        Self { name, counters, probe: tokio::sync::Mutex::new(()), state: Mutex::default() }
+        Self {
+            name,
+            counters,
+            probe: tokio::sync::Mutex::new(()),
+            state: Mutex::default(),
+            worsened: Notify::new(),
+        }
     }
 
     /// Whether the circuit is open: one batch at a time may be tried.
     pub(super) fn is_held(&self) -> bool {
         self.lock().condition == Condition::Held
+    }
+
+    /// Waits until the last attempt has failed.
+    pub(super) async fn in_trouble(&self) {
+        loop {
+            let worsened = self.worsened.notified();
+            if self.lock().condition != Condition::Working {
+                return;
+            }
+            worsened.await;
+        }
     }
 
     /// The destination answered something that is about a batch.
@@ -108,6 +128,7 @@ impl Health {
             state.condition = condition;
             state.since = state.since.or(Some(now));
             state.told = false;
+            self.worsened.notify_waiters();
         }
         let tell = state.told_at.is_none_or(|at| now - at >= LOG_EVERY);
         if tell {

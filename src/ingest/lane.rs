@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Budget, PAGE_BYTES, Room};
@@ -41,6 +41,8 @@ pub struct Context {
     pub budget: Budget,
     /// Room for unfinished lines; shared by all sources.
     pub tails: Tails,
+    /// Whether the log is full, so that nothing can be acknowledged; always false without one.
+    pub full: watch::Receiver<bool>,
     /// Who judges.
     pub workers: Arc<dyn Workers>,
     /// Longest line that is an event.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
@@ -101,6 +102,7 @@ pub(super) fn context(judges: &Arc<Judges>, budget_bytes: usize, tail_bytes: usi
         counters: Arc::new(SourceCounters::default()),
         budget: Budget::new(budget_bytes),
         tails: Tails::new(tail_bytes),
+        full: watch::channel(false).1,
         workers: Arc::clone(judges) as Arc<dyn Workers>,
         max_event_bytes: MAX_EVENT_BYTES,
         stop: CancellationToken::new(),

@@ -28,6 +28,8 @@ pub(super) enum Failure {
     RequestTimeout,
     /// The daemon took too long to find room or to judge.
     Overloaded,
+    /// The log takes no more, so nothing can be acknowledged.
+    LogFull,
     ShuttingDown,
 }
 
@@ -71,6 +73,11 @@ impl Failure {
                 "overloaded",
                 "destinations are slower than the events come in, send this again later",
             ),
+            Self::LogFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "log_full",
+                "the log is full or its disk nearly is, send this again later",
+            ),
             Self::ShuttingDown => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "shutting_down",
@@ -87,7 +94,9 @@ impl Failure {
                 Some((ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, deflate, identity")))
             }
             Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::ShuttingDown => Some((RETRY_AFTER, HeaderValue::from_static("5"))),
+            Self::LogFull | Self::ShuttingDown => {
+                Some((RETRY_AFTER, HeaderValue::from_static("5")))
+            }
             Self::NotFound
             | Self::BodyTooLarge
             | Self::InvalidEncoding

@@ -31,6 +31,9 @@ const PIECES_MAX: usize = 8;
 
 /// Reads, cuts and sends the body; ends when every line was judged.
 pub(super) async fn take_in(client: &Client, request: Request<Incoming>) -> Result<Tally, Failure> {
+    if *client.lane.context.full.borrow() {
+        return Err(Failure::LogFull);
+    }
     let encoding = Encoding::of(request.headers())?;
     let bytes_max = client.source.limits.max_body_bytes;
     let body = Body::new(request.into_body(), encoding, bytes_max)?;
@@ -166,11 +169,17 @@ impl Intake<'_> {
     }
 
     async fn collect(&mut self, left_max: usize) -> Result<(), Failure> {
+        let mut full = self.client.lane.context.full.clone();
         let reports = self.tally.collect(&mut self.pieces, left_max);
-        match timeout_at(self.deadline, reports).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(WorkersGone)) => Err(Failure::ShuttingDown),
-            Err(_) => Err(Failure::Overloaded),
+        tokio::select! {
+            biased;
+            collected = timeout_at(self.deadline, reports) => match collected {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(WorkersGone)) => Err(Failure::ShuttingDown),
+                Err(_) => Err(Failure::Overloaded),
+            },
+            // Some of it may be stored later: the client sends it again all the same.
+            Ok(_) = full.wait_for(|full| *full) => Err(Failure::LogFull),
         }
     }
 }
