@@ -15,6 +15,8 @@ mod harness;
 mod conformance;
 
 mod durability;
+mod faults;
+mod full_disk;
 mod law;
 mod regressions;
 mod shutdown;

@@ -10,6 +10,7 @@ mod http_client;
 mod http_sink;
 mod metrics;
 mod process;
+mod strace;
 mod tcp_sink;
 
 pub(crate) use config::{Config, Folder, lines_of};
@@ -17,7 +18,8 @@ pub(crate) use events::{event, events, ids, marked};
 pub(crate) use http_client::{Answer, get, post, request};
 pub(crate) use http_sink::{HttpSink, Reply};
 pub(crate) use metrics::Metrics;
-pub(crate) use process::{Daemon, consentd, run_command, run_to_end};
+pub(crate) use process::{Daemon, Ended, consentd, run_command, run_to_end};
+pub(crate) use strace::{Fault, Tracer, When, paths_of_log};
 pub(crate) use tcp_sink::TcpSink;
 
 use std::thread::sleep;
