@@ -295,7 +295,6 @@ fn a_file_destination_that_cannot_be_written_to_gets_everything_later() {
     }
     let kinds = ["openat", "writev", "fdatasync"].map(|call| (call, "EIO"));
     let nth_max = if is_full_sweep() { NTH_MAX } else { NTH_BY_DEFAULT };
-    let struck =
-        sweep(Phase::Running, &kinds, nth_max, |folder| vec![folder.path("lake.ndjson")]);
+    let struck = sweep(Phase::Running, &kinds, nth_max, |folder| vec![folder.path("lake.ndjson")]);
     assert!(struck >= 3, "{struck}");
 }

@@ -18,6 +18,7 @@ mod durability;
 mod faults;
 mod full_disk;
 mod law;
+mod power_cut;
 mod regressions;
 mod shutdown;
 mod trouble;

@@ -66,7 +66,12 @@ impl Tracer {
     }
 
     /// Brings a fault to a daemon that runs.
-    pub(crate) fn attach(folder: &Folder, daemon: &Daemon, fault: Fault, paths: &[PathBuf]) -> Self {
+    pub(crate) fn attach(
+        folder: &Folder,
+        daemon: &Daemon,
+        fault: Fault,
+        paths: &[PathBuf],
+    ) -> Self {
         let mut tracer = Self { trace: folder.path("trace"), child: None };
         let said = folder.path("strace");
         let mut command = tracer.command(fault, paths);
