@@ -46,6 +46,10 @@ fn a_disk_that_fills_up_refuses_and_takes_again_when_it_has_room() {
     let config = Config::new("deny")
         .daemon("shutdown_timeout = \"5s\"")
         .categories(&["A"])
+        // What is in the log's hands when the disk is full is refused when its time is over.
+        .sources(
+            "[sources.http]\ntype = \"http\"\nlisten = \"127.0.0.1:0\"\nrequest_timeout = \"1s\"\n\n",
+        )
         .log(&folder, "free_space_min = \"1MiB\"")
         .http("up", &sink.url(), "categories = [\"A\"]");
     let daemon = Daemon::start(&folder, &config);

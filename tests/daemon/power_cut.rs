@@ -22,7 +22,7 @@ use crate::harness::{
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
 
-const CUTS_BY_DEFAULT: usize = 6;
+const CUTS_BY_DEFAULT: usize = 15;
 
 /// Cuts in a row, before all that was acknowledged must have arrived.
 const CUTS_IN_A_ROW: usize = 3;
