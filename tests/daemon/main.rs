@@ -27,6 +27,7 @@ mod pipes;
 
 mod reload;
 mod reload_load;
+mod reload_storm;
 
 mod bad_http;
 mod bad_input;

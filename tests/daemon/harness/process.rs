@@ -172,6 +172,14 @@ impl Daemon {
         request(self.admin(), "POST", "/reload", "", b"").unwrap()
     }
 
+    /// Asks for a reload that must succeed, and waits until nothing goes on under the rules before.
+    #[track_caller]
+    pub(crate) fn apply_and_wait(&self, config: &Config) {
+        self.write_config(config);
+        let answer = request(self.admin(), "POST", "/reload?wait=1", "", b"").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
     /// Asks for a reload that must succeed.
     #[track_caller]
     pub(crate) fn apply(&self, config: &Config) {
