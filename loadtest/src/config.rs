@@ -50,6 +50,10 @@ pub struct Settings {
     pub when_full: Option<WhenFull>,
     /// `log.sync`; without it the log is off.
     pub log: Option<String>,
+    /// `log.window`.
+    pub log_window: Option<String>,
+    /// The longest wait before a delivery is tried again.
+    pub retry_max: Option<String>,
 }
 
 /// The whole file: `outputs` are the addresses of the plan's destinations, in its order.
@@ -74,7 +78,12 @@ fn write_head(text: &mut String, plan: &Plan, settings: &Settings) -> std::fmt::
     }
     writeln!(text, "shutdown_timeout = \"10s\"")?;
     match &settings.log {
-        Some(sync) => writeln!(text, "\n[log]\nsync = {sync:?}")?,
+        Some(sync) => {
+            writeln!(text, "\n[log]\nsync = {sync:?}")?;
+            if let Some(window) = &settings.log_window {
+                writeln!(text, "window = {window:?}")?;
+            }
+        }
         None => writeln!(text, "\n[log]\nenabled = false")?,
     }
     writeln!(text, "\n[admin]\nlisten = \"{}\"", settings.admin)?;
@@ -134,6 +143,9 @@ fn write_delivery(text: &mut String, settings: &Settings) -> std::fmt::Result {
     if let Some(buffer) = &settings.buffer {
         writeln!(text, "buffer = {buffer:?}")?;
     }
+    if let Some(max) = &settings.retry_max {
+        writeln!(text, "retry = {{ initial = \"20ms\", max = {max:?} }}")?;
+    }
     if let Some(when_full) = settings.when_full {
         writeln!(text, "when_full = \"{}\"", when_full.key())?;
     }
@@ -161,6 +173,8 @@ mod tests {
             max_wait: Some("20ms".into()),
             when_full: Some(WhenFull::DropNewest),
             log: None,
+            log_window: None,
+            retry_max: None,
         };
         let mut outputs = vec![Output::Tcp(address); 6];
         outputs.push(Output::Http(address, "/6".into()));

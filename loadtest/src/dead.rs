@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,17 +9,12 @@ use serde::Serialize;
 
 use crate::config::WhenFull;
 use crate::law::Counts;
-use crate::measure::Meter;
+use crate::measure::{GROWTH_MAX_MIB, growth, sampled};
 use crate::round::{Findings, wait_for_arrival};
 use crate::scenario::{Bench, Scenario};
 use crate::send::{Demand, Feed, Sent, send};
 use crate::sink::{Output, OutputKind};
 use crate::subject::{DaemonOptions, Subject};
-
-const SAMPLE_EVERY: Duration = Duration::from_millis(100);
-
-/// More than this between the middle and the last third of the time is growth.
-const GROWTH_MAX_MIB: f64 = 4.0;
 
 /// How long counts must stay as they are to be at rest.
 const REST: Duration = Duration::from_millis(500);
@@ -141,32 +135,10 @@ fn send_and_sample(
     give_up: Instant,
 ) -> io::Result<(Sent, Vec<f64>)> {
     let load = bench.load();
-    let demand = Demand { events: u64::MAX, rate: None, give_up };
+    let demand = Demand { events: u64::MAX, rate: None, at_a_time: None, give_up };
     let feed = Feed::new(&load.templates, load.clock, 0, demand);
-    let (meter, is_over) = (subject.meter(), AtomicBool::new(false));
-    thread::scope(|scope| {
-        let sampler = scope.spawn(|| sample(meter, &is_over));
-        let sent = send(&feed, subject.entry());
-        is_over.store(true, Ordering::Release);
-        let rss_mib = sampler.join().map_err(|_| io::Error::other("the sampler died"))??;
-        Ok((sent?, rss_mib))
-    })
-}
-
-fn sample(meter: Meter, is_over: &AtomicBool) -> io::Result<Vec<f64>> {
-    let mut rss_mib = Vec::new();
-    while !is_over.load(Ordering::Acquire) {
-        rss_mib.push(meter.rss()? as f64 / f64::from(1 << 20));
-        thread::sleep(SAMPLE_EVERY);
-    }
-    Ok(rss_mib)
-}
-
-/// The highest of the last third over the highest of the middle third.
-fn growth(rss_mib: &[f64]) -> f64 {
-    let third = rss_mib.len() / 3;
-    let highest = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
-    highest(&rss_mib[2 * third..]) - highest(&rss_mib[third..2 * third])
+    let (sent, rss_mib) = sampled(subject.meter(), || send(&feed, subject.entry()))?;
+    Ok((sent?, rss_mib))
 }
 
 fn at_rest(subject: &Subject) -> io::Result<Counts> {

@@ -18,9 +18,12 @@ pub mod law;
 pub mod measure;
 pub mod round;
 
+pub mod acknowledge;
+pub mod catch_up;
 pub mod dead;
 pub mod report;
 pub mod scenario;
+pub mod troubled;
 
 pub mod clock;
 pub mod http_client;

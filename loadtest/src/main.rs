@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use loadtest::config::WhenFull;
 use loadtest::corpus::{Corpus, Profile};
-use loadtest::dead;
 use loadtest::relay::{self, Input};
 use loadtest::report;
 use loadtest::scenario::{Amount, Bench, Comparison, Scenario};
 use loadtest::sink::Output;
 use loadtest::subject::DaemonOptions;
+use loadtest::{acknowledge, catch_up, dead, troubled};
 use serde::Serialize;
 
 /// Puts consentd under load, checks every event that it delivers, and compares it with a relay
@@ -33,6 +33,12 @@ enum Command {
     Run(Run),
     /// Every scenario with 8, 64 and 512 destinations, and three files.
     All(All),
+    /// Healthy destinations alone, and beside a dead, a slow and an erring one.
+    Troubled(Troubled),
+    /// A destination that was down catches up from the log, beside live delivery.
+    CatchUp(CatchUp),
+    /// With the log and without: throughput, and how long answers take in syncs of the disk.
+    Acknowledge(Acknowledge),
     /// Prints lines of the corpus.
     Corpus(Lines),
     /// The yardstick, as a process of its own.
@@ -68,6 +74,51 @@ struct All {
     /// One short round of each.
     #[arg(long)]
     quick: bool,
+}
+
+#[derive(Debug, Args)]
+struct Troubled {
+    /// Which way the events take.
+    #[arg(long, value_enum, default_value = "tcp_to_tcp")]
+    scenario: Scenario,
+    /// Healthy destinations.
+    #[arg(long, default_value_t = 8)]
+    destinations: usize,
+    /// How long events are sent, each time.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+#[derive(Debug, Args)]
+struct CatchUp {
+    /// Destinations; each gets every event.
+    #[arg(long, default_value_t = 1)]
+    destinations: usize,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+#[derive(Debug, Args)]
+struct Acknowledge {
+    /// Destinations; an event reaches about three of them.
+    #[arg(long, default_value_t = 8)]
+    destinations: usize,
+    /// Senders, each with one request at a time.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// How long each phase is.
+    #[arg(long, default_value_t = 6)]
+    seconds: u64,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    daemon: DaemonArgs,
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +172,9 @@ struct DaemonArgs {
     /// Runs with the log, and this `log.sync`.
     #[arg(long)]
     log: Option<String>,
+    /// The daemon's `log.window`.
+    #[arg(long)]
+    log_window: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -188,7 +242,16 @@ impl DaemonArgs {
             max_wait: Some(self.max_wait.clone()),
             when_full: None,
             log: self.log.clone(),
+            log_window: self.log_window.clone(),
+            retry_max: None,
         }))
+    }
+
+    /// With the log, which a test may be about; there is no relay in it.
+    fn with_log(&self) -> Result<DaemonOptions, Box<dyn Error>> {
+        let mut options = self.options()?.ok_or("a relay has no log")?;
+        options.log.get_or_insert_with(|| "commit".to_owned());
+        Ok(options)
     }
 }
 
@@ -199,6 +262,9 @@ fn main() -> ExitCode {
             Some(when_full) => run_dead(&run, when_full),
         },
         Command::All(all) => run_all(all),
+        Command::Troubled(troubled) => run_troubled(&troubled),
+        Command::CatchUp(catch_up) => run_catch_up(&catch_up),
+        Command::Acknowledge(acknowledge) => run_acknowledge(&acknowledge),
         Command::Corpus(lines) => print_corpus(&lines),
         Command::Relay(relay) => {
             relay::run(relay.input, relay.listen, &relay.outputs).map(|()| true).map_err(Into::into)
@@ -260,6 +326,40 @@ fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
     eprintln!("{}", report::findings("dead destination", &report.findings));
     println!("{}", report::dead(&report));
     run.load.write_json(&report)?;
+    Ok(report.findings.is_clean())
+}
+
+fn run_troubled(args: &Troubled) -> Outcome {
+    let mut options = args.daemon.with_log()?;
+    // Those in trouble are tried all the time.
+    options.retry_max = Some("200ms".to_owned());
+    let (bench, scratch) = (args.load.bench()?, &args.load.scratch);
+    let report =
+        troubled::run(&bench, args.scenario, args.destinations, &options, args.seconds, scratch)?;
+    eprintln!("{}", report::findings("troubled destinations", &report.findings));
+    println!("{}", report::troubled(&report));
+    args.load.write_json(&report)?;
+    Ok(report.findings.is_clean())
+}
+
+fn run_catch_up(args: &CatchUp) -> Outcome {
+    let options = args.daemon.with_log()?;
+    let bench = args.load.bench()?;
+    let report = catch_up::run(&bench, args.destinations, &options, &args.load.scratch)?;
+    eprintln!("{}", report::findings("catching up", &report.findings));
+    println!("{}", report::catch_up(&report));
+    args.load.write_json(&report)?;
+    Ok(report.findings.is_clean())
+}
+
+fn run_acknowledge(args: &Acknowledge) -> Outcome {
+    let options = args.daemon.with_log()?;
+    let &Acknowledge { destinations, connections, seconds, .. } = args;
+    let shape = acknowledge::Shape { destinations, connections, seconds };
+    let report = acknowledge::run(&args.load.bench()?, shape, &options, &args.load.scratch)?;
+    eprintln!("{}", report::findings("answers", &report.findings));
+    println!("{}", report::acknowledge(&report));
+    args.load.write_json(&report)?;
     Ok(report.findings.is_clean())
 }
 

@@ -2,10 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
+
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+
+/// More than this between the middle and the last third of the time is growth.
+pub const GROWTH_MAX_MIB: f64 = 4.0;
 
 /// Reads another process's clocks and counters.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +56,46 @@ impl Meter {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {key} in status")))
+    }
+}
+
+/// Does `work`, and looks at the process's memory meanwhile: MiB, at even distances.
+///
+/// # Errors
+/// When the process is gone.
+pub fn sampled<T>(meter: Meter, work: impl FnOnce() -> T) -> io::Result<(T, Vec<f64>)> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sampler = scope.spawn(|| sample(meter, &is_over));
+        let done = work();
+        is_over.store(true, Ordering::Release);
+        let rss_mib = sampler.join().map_err(|_| io::Error::other("the sampler died"))??;
+        Ok((done, rss_mib))
+    })
+}
+
+fn sample(meter: Meter, is_over: &AtomicBool) -> io::Result<Vec<f64>> {
+    let mut rss_mib = Vec::new();
+    while !is_over.load(Ordering::Acquire) {
+        rss_mib.push(meter.rss()? as f64 / f64::from(1 << 20));
+        thread::sleep(SAMPLE_EVERY);
+    }
+    Ok(rss_mib)
+}
+
+/// The highest of the last third over the highest of the middle third.
+pub fn growth(rss_mib: &[f64]) -> f64 {
+    let third = rss_mib.len() / 3;
+    let highest = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
+    highest(&rss_mib[2 * third..]) - highest(&rss_mib[third..2 * third])
+}
+
+/// The value in the middle; 0 of nothing.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => 0.0,
+        len => (figures[(len - 1) / 2] + figures[len / 2]) / 2.0,
     }
 }
 

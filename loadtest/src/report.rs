@@ -2,9 +2,12 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use crate::acknowledge::{AcknowledgeReport, Phase};
+use crate::catch_up::CatchUpReport;
 use crate::dead::DeadReport;
 use crate::round::{Findings, Measured};
 use crate::scenario::Comparison;
+use crate::troubled::TroubledReport;
 
 /// One row each for daemon, relay and their ratio.
 pub fn table(comparisons: &[Comparison]) -> String {
@@ -100,5 +103,59 @@ pub fn dead(report: &DeadReport) -> String {
         report.overflow,
         report.pending,
         report.rss_growth_mib,
+    )
+}
+
+/// Troubled destinations in a few lines.
+pub fn troubled(report: &TroubledReport) -> String {
+    let highest = report.rss_mib.iter().copied().fold(0.0, f64::max);
+    let mut text = String::new();
+    for [alone, beside] in &report.events_per_second {
+        text += &format!(
+            "{alone:.0} events/s alone, {beside:.0} beside those in trouble: {:.3}\n",
+            beside / alone
+        );
+    }
+    text + &format!(
+        "median {:.3}; {} requests to those in trouble, RSS at most {highest:.1} MiB, growth {:.1} \
+         MiB",
+        report.share, report.troubled_answers, report.rss_growth_mib
+    )
+}
+
+/// Catching up in a few lines.
+pub fn catch_up(report: &CatchUpReport) -> String {
+    let mut text = String::new();
+    for speeds in &report.rounds {
+        text += &format!(
+            "{:.0} events/s live, {:.0} stored only, {:.0} catching up: {:.2}\n",
+            speeds.live,
+            speeds.stored,
+            speeds.catching_up,
+            speeds.catching_up / speeds.live
+        );
+    }
+    let peak = report.rss_peak_mib;
+    text + &format!("median {:.2}, RSS at most {peak:.1} MiB", report.share)
+}
+
+/// Answers in a few lines.
+pub fn acknowledge(report: &AcknowledgeReport) -> String {
+    let phase = |phase: &Phase| {
+        format!(
+            "{:.0} events/s, answers p50 {:.1} ms, p99 {:.1} ms",
+            phase.events_per_second, phase.answer_p50_ms, phase.answer_p99_ms
+        )
+    };
+    let mut text = String::new();
+    for round in &report.rounds {
+        text += &format!("without the log: {}\n", phase(&round.without_log));
+        text += &format!("with the log:    {}\n", phase(&round.with_log));
+        text += &format!("half as fast:    {}\n", phase(&round.steady));
+        text += &format!("one sync of the disk: {:.2} ms\n", round.sync_ms);
+    }
+    text + &format!(
+        "medians: {:.2} of the throughput without the log; p99 at half the speed {:.1} syncs",
+        report.share, report.syncs
     )
 }

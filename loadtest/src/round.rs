@@ -199,7 +199,8 @@ impl<'a> Round<'a> {
 
     /// Sends and waits until everything has arrived, or nothing does any more.
     fn phase(&mut self, events: u64, rate: Option<u64>) -> io::Result<Sent> {
-        let demand = Demand { events, rate, give_up: Instant::now() + PHASE_TIMEOUT };
+        let demand =
+            Demand { events, rate, at_a_time: None, give_up: Instant::now() + PHASE_TIMEOUT };
         let feed = Feed::new(&self.load.templates, self.load.clock, self.sent.events, demand);
         let sent = send(&feed, self.subject.entry())?;
         self.sent = self.sent.plus(sent);

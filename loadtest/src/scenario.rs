@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::corpus::{Corpus, Profile};
 use crate::expect::Expectations;
+use crate::measure;
 use crate::plan::Plan;
 use crate::relay::Input;
 use crate::round::{Findings, Load, Measured, Round};
@@ -129,8 +130,18 @@ impl Bench {
     pub fn plan(&self, destinations: usize) -> (Plan, Arc<Expectations>) {
         let sample = &self.lines[..self.lines.len().min(5000)];
         let plan = Plan::with_fan_out(destinations, FAN_OUT as f64, sample);
-        let expectations = Arc::new(Expectations::by_consent(&self.lines, &plan));
+        let expectations = self.expectations(&plan);
         (plan, expectations)
+    }
+
+    /// What must reach the destinations of a plan.
+    pub fn expectations(&self, plan: &Plan) -> Arc<Expectations> {
+        Arc::new(Expectations::by_consent(&self.lines, plan))
+    }
+
+    /// Rounds of which the medians are taken.
+    pub fn rounds(&self) -> usize {
+        self.rounds
     }
 
     /// Receivers for these expectations.
@@ -229,12 +240,8 @@ impl Bench {
 }
 
 fn median(rounds: &[Measured]) -> Measured {
-    Measured::combine(&rounds.iter().collect::<Vec<_>>(), |figures| {
-        let mut figures = figures.to_vec();
-        figures.sort_by(f64::total_cmp);
-        let middle = &figures[(figures.len() - 1) / 2..=figures.len() / 2];
-        middle.iter().sum::<f64>() / middle.len() as f64
-    })
+    let rounds: Vec<_> = rounds.iter().collect();
+    Measured::combine(&rounds, |figures| measure::median(figures.to_vec()))
 }
 
 fn ratio(daemon: &Measured, relay: &Measured) -> Measured {

@@ -55,6 +55,8 @@ pub struct Demand {
     pub rate: Option<u64>,
     /// When to stop, whatever was sent by then; also if the other side no longer reads.
     pub give_up: Instant,
+    /// How many at a time; as many as are due and fit in [`CHUNK_BYTES`] without.
+    pub at_a_time: Option<u64>,
 }
 
 /// Where the events go in.
@@ -104,12 +106,15 @@ pub struct Feed<'a> {
     started: Instant,
     first: u64,
     next: Mutex<u64>,
+    /// How long each answer took, in microseconds.
+    answers_us: Mutex<Vec<u64>>,
 }
 
 impl<'a> Feed<'a> {
     /// Numbers begin at `first`.
     pub fn new(templates: &'a [Template], clock: Clock, first: u64, demand: Demand) -> Self {
-        Self { templates, clock, demand, started: Instant::now(), first, next: Mutex::new(first) }
+        let (started, next) = (Instant::now(), Mutex::new(first));
+        Self { templates, clock, demand, started, first, next, answers_us: Mutex::default() }
     }
 
     /// Fills `chunk` with whole lines and says which events they are; `None` when all were given
@@ -121,8 +126,13 @@ impl<'a> Feed<'a> {
             if *next >= end || self.is_over() {
                 return None;
             }
-            let due = self.due().min(end);
-            if *next < due {
+            let mut due = self.due().min(end);
+            let mut least = 1;
+            if let Some(at_a_time) = self.demand.at_a_time {
+                least = at_a_time.min(end - *next);
+                due = due.min(*next + at_a_time);
+            }
+            if *next + least <= due {
                 let range = self.copy(chunk, *next, due);
                 *next = range.end;
                 return Some(range);
@@ -161,6 +171,16 @@ impl<'a> Feed<'a> {
 
     fn is_over(&self) -> bool {
         Instant::now() >= self.demand.give_up
+    }
+
+    /// How long each answer to a request took, in microseconds.
+    pub fn into_answers_us(self) -> Vec<u64> {
+        self.answers_us.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn note_answer(&self, took: Duration) {
+        let mut answers = self.answers_us.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        answers.push(took.as_micros() as u64);
     }
 }
 
@@ -231,6 +251,7 @@ fn send_http(feed: &Feed<'_>, address: SocketAddr) -> io::Result<Sent> {
     let mut sent = Sent::default();
     while let Some(range) = feed.fill(&mut chunk) {
         loop {
+            let asked = Instant::now();
             let answer = match connection.post(&chunk) {
                 Err(error) if is_timeout(&error) && feed.is_over() => return Ok(sent),
                 answer => answer?,
@@ -238,6 +259,7 @@ fn send_http(feed: &Feed<'_>, address: SocketAddr) -> io::Result<Sent> {
             match answer.status {
                 // 400: no line was acceptable, which is right for a request of one malformed line.
                 200 | 400 => {
+                    feed.note_answer(asked.elapsed());
                     sent = sent.plus(Sent {
                         events: range.end - range.start,
                         bytes: chunk.len() as u64,

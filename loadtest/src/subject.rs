@@ -45,6 +45,10 @@ pub struct DaemonOptions {
     pub max_wait: Option<String>,
     /// See [`Settings::log`].
     pub log: Option<String>,
+    /// See [`Settings::log_window`].
+    pub log_window: Option<String>,
+    /// See [`Settings::retry_max`].
+    pub retry_max: Option<String>,
     /// Of every destination.
     pub when_full: Option<WhenFull>,
 }
@@ -81,6 +85,8 @@ impl Subject {
             buffer: options.buffer.clone(),
             max_wait: options.max_wait.clone(),
             log: options.log.clone(),
+            log_window: options.log_window.clone(),
+            retry_max: options.retry_max.clone(),
             when_full: options.when_full,
         };
         fs::create_dir_all(&settings.data_dir)?;
@@ -154,6 +160,14 @@ impl Subject {
     /// Where events go in.
     pub fn entry(&self) -> Entry {
         self.entry
+    }
+
+    /// As [`Self::entry`], over so many connections where they are HTTP.
+    pub fn entry_over(&self, connections: usize) -> Entry {
+        match self.entry {
+            Entry::Tcp(address) => Entry::Tcp(address),
+            Entry::Http(address, _) => Entry::Http(address, connections),
+        }
     }
 
     /// What it uses.

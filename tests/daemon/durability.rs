@@ -6,7 +6,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::harness::{
-    Config, Daemon, Folder, HttpSink, Reply, events, ids, post, request, wait_until,
+    Config, Daemon, Folder, HttpSink, Reply, events, ids, post, send_until, wait_until,
 };
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
@@ -17,26 +17,6 @@ fn config(folder: &Folder) -> Config {
 
 fn unavailable() -> HttpSink {
     HttpSink::start(|_| Reply::now(503))
-}
-
-/// Sends batches until somebody says stop; the names that were acknowledged.
-fn send_until(stop: &AtomicBool, to: std::net::SocketAddr, prefix: &str) -> Vec<String> {
-    let mut acknowledged = Vec::new();
-    for batch in 0.. {
-        if stop.load(Relaxed) {
-            break;
-        }
-        let body = events(&format!("{prefix}-{batch}"), 10, 100, AGREED);
-        match request(to, "POST", "/v1/events", "", body.as_bytes()) {
-            Ok(answer) if answer.status == 200 => {
-                let lines: Vec<String> = body.lines().map(str::to_owned).collect();
-                acknowledged.extend(ids(&lines));
-            }
-            // Killed meanwhile.
-            Ok(_) | Err(_) => {}
-        }
-    }
-    acknowledged
 }
 
 /// `CONSENTD_CYCLES=10000` is the long campaign.
@@ -62,7 +42,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
                 .map(|sender| {
                     let prefix = format!("c{cycle}-{sender}");
                     let stop = &stop;
-                    scope.spawn(move || send_until(stop, to, &prefix))
+                    scope.spawn(move || send_until(stop, to, &prefix, AGREED))
                 })
                 .collect();
             sleep(Duration::from_millis(5 + cycle * 7 % 60));

@@ -15,7 +15,10 @@ mod harness;
 mod conformance;
 
 mod durability;
+mod faults;
+mod full_disk;
 mod law;
+mod power_cut;
 mod regressions;
 mod shutdown;
 mod trouble;
@@ -24,6 +27,7 @@ mod pipes;
 
 mod reload;
 mod reload_load;
+mod reload_storm;
 
 mod bad_http;
 mod bad_input;

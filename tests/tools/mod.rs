@@ -46,6 +46,16 @@ pub(crate) fn systemd_analyze() -> Command {
     tool("systemd-analyze")
 }
 
+/// strace, which makes system calls fail.
+pub(crate) fn strace() -> Command {
+    tool("strace")
+}
+
+/// What makes a file system of this type (`ext4`, `xfs`) in a file or on a device.
+pub(crate) fn mkfs(kind: &str) -> Command {
+    tool(&format!("mkfs.{kind}"))
+}
+
 /// A config from `tests/senders/` with each `@NAME@` replaced by its value.
 pub(crate) fn sender_config(name: &str, values: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders").join(name);

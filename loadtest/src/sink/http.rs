@@ -1,6 +1,8 @@
 //! NDJSON as bodies of `POST`: one server, the path says which destination.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -13,10 +15,17 @@ use tokio::net::TcpListener;
 
 use super::{Account, lock};
 
-pub(super) async fn accept(listener: TcpListener, accounts: Vec<Account>) {
+/// While it is not open every answer is 503.
+pub(super) async fn accept(
+    listener: TcpListener,
+    accounts: Vec<Account>,
+    is_open: Arc<AtomicBool>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
-        let accounts = accounts.clone();
-        let service = service_fn(move |request| answer(request, accounts.clone()));
+        let (accounts, is_open) = (accounts.clone(), Arc::clone(&is_open));
+        let service = service_fn(move |request| {
+            answer(request, accounts.clone(), is_open.load(Ordering::Acquire))
+        });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
@@ -24,11 +33,13 @@ pub(super) async fn accept(listener: TcpListener, accounts: Vec<Account>) {
 async fn answer(
     request: Request<Incoming>,
     accounts: Vec<Account>,
+    is_open: bool,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
     let index = request.uri().path().trim_start_matches('/').parse::<usize>().ok();
     let status =
         match (index.and_then(|index| accounts.get(index)), request.into_body().collect().await) {
             (None, _) => StatusCode::NOT_FOUND,
+            _ if !is_open => StatusCode::SERVICE_UNAVAILABLE,
             // The sender did not finish: it will send the whole again.
             (_, Err(_)) => StatusCode::BAD_REQUEST,
             (Some(account), Ok(body)) => {

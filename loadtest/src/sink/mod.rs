@@ -38,6 +38,7 @@ pub struct Sink {
     outputs: Vec<Output>,
     connections: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
+    is_open: Arc<AtomicBool>,
     reader: Option<JoinHandle<io::Result<()>>>,
     runtime: Runtime,
 }
@@ -60,6 +61,7 @@ impl Sink {
             outputs: Vec::new(),
             connections: Arc::default(),
             is_over: Arc::default(),
+            is_open: Arc::new(AtomicBool::new(true)),
             reader: None,
             runtime: Builder::new_multi_thread().worker_threads(2).enable_all().build()?,
             register,
@@ -93,7 +95,8 @@ impl Sink {
     fn open_http(&self) -> io::Result<Vec<Output>> {
         let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
-        self.runtime.spawn(http::accept(listener, self.accounts.clone()));
+        let is_open = Arc::clone(&self.is_open);
+        self.runtime.spawn(http::accept(listener, self.accounts.clone(), is_open));
         Ok((0..self.accounts.len())
             .map(|index| Output::Http(address, format!("/{index}")))
             .collect())
@@ -111,6 +114,11 @@ impl Sink {
     /// Where to deliver to, in the order of the destinations.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
+    }
+
+    /// Whether it takes what comes over HTTP; it does at first.
+    pub fn set_open(&self, is_open: bool) {
+        self.is_open.store(is_open, Ordering::Release);
     }
 
     /// Counts and latencies over all destinations.

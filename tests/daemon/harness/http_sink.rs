@@ -68,6 +68,11 @@ impl HttpSink {
         self.state.taken.lock().unwrap().clone()
     }
 
+    /// The lines it took since the last time; they are forgotten.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.taken.lock().unwrap())
+    }
+
     /// The batches it was asked to take.
     pub(crate) fn attempts(&self) -> u64 {
         *self.state.attempts.lock().unwrap()

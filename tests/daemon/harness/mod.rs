@@ -9,7 +9,10 @@ mod events;
 mod http_client;
 mod http_sink;
 mod metrics;
+mod mount;
 mod process;
+mod sender;
+mod strace;
 mod tcp_sink;
 
 pub(crate) use config::{Config, Folder, lines_of};
@@ -17,7 +20,10 @@ pub(crate) use events::{event, events, ids, marked};
 pub(crate) use http_client::{Answer, get, post, request};
 pub(crate) use http_sink::{HttpSink, Reply};
 pub(crate) use metrics::Metrics;
-pub(crate) use process::{Daemon, consentd, run_command, run_to_end};
+pub(crate) use mount::{Mount, can_mount};
+pub(crate) use process::{Daemon, Ended, consentd, run_command, run_to_end};
+pub(crate) use sender::send_until;
+pub(crate) use strace::{Fault, Tracer, When, paths_of_log};
 pub(crate) use tcp_sink::TcpSink;
 
 use std::thread::sleep;

@@ -47,23 +47,47 @@ impl Daemon {
         config: &Config,
         set: impl FnOnce(&mut Command),
     ) -> Self {
+        let mut command = consentd();
+        command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
+        set(&mut command);
+        Self::try_start(folder, config, command)
+            .unwrap_or_else(|ended| panic!("the daemon ended:\n{}", ended.stderr))
+    }
+
+    /// Starts what `command` starts, which gets the daemon's arguments, and waits until it is ready.
+    ///
+    /// # Errors
+    /// How it ended instead.
+    pub(crate) fn try_start(
+        folder: &Folder,
+        config: &Config,
+        mut command: Command,
+    ) -> Result<Self, Ended> {
         let path = folder.write("consentd.toml", config);
         let stderr = folder.path("stderr");
-        let mut command = consentd();
         command.args(["run", "--config"]).arg(&path);
         command.stdin(Stdio::null()).stdout(File::create(folder.path("stdout")).unwrap());
         command.stderr(File::create(&stderr).unwrap());
-        command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
-        set(&mut command);
+        let started = Instant::now();
         let child = command.spawn().unwrap();
         let mut daemon = Self { child, config: path, stderr, addresses: BTreeMap::new() };
-        daemon.addresses = wait_for("the daemon listens", || {
-            assert!(daemon.is_running(), "the daemon ended:\n{}", daemon.stderr());
+        let found = wait_for("the daemon listens, or ends", || {
+            let runs = daemon.is_running();
             let said = daemon.stderr();
-            said.contains("serving ").then(|| addresses(&said))
+            let listens = said.contains("serving ").then(|| addresses(&said));
+            listens.or_else(|| (!runs).then(BTreeMap::new))
         });
+        daemon.addresses = found;
+        if daemon.addresses.is_empty() {
+            return Err(daemon.ended(started));
+        }
         wait_until("the daemon is ready", || get(daemon.admin(), "/readyz").status == 200);
-        daemon
+        Ok(daemon)
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where a source listens.
@@ -146,6 +170,14 @@ impl Daemon {
     pub(crate) fn reload(&self, config: impl ToString) -> Answer {
         self.write_config(config);
         request(self.admin(), "POST", "/reload", "", b"").unwrap()
+    }
+
+    /// Asks for a reload that must succeed, and waits until nothing goes on under the rules before.
+    #[track_caller]
+    pub(crate) fn apply_and_wait(&self, config: &Config) {
+        self.write_config(config);
+        let answer = request(self.admin(), "POST", "/reload?wait=1", "", b"").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
     /// Asks for a reload that must succeed.

@@ -1,0 +1,185 @@
+//! What the log costs the senders: throughput with and without it, and how long an answer takes beside
+//! how long the disk takes for one sync.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::measure::median;
+use crate::round::{Findings, wait_for_arrival};
+use crate::scenario::{Bench, Scenario};
+use crate::send::{Demand, Feed, Sent, send};
+use crate::subject::{DaemonOptions, Subject};
+
+const SCENARIO: Scenario = Scenario::HttpToHttp;
+
+/// With the log, of the throughput without.
+const SHARE_MIN: f64 = 0.7;
+
+/// The p99 of answers at the steady rate, in median syncs of the disk.
+const SYNCS_MAX: f64 = 3.0;
+
+/// Events of a request.
+const REQUEST_EVENTS: u64 = 100;
+
+/// Of what the daemon takes as fast as it goes, while latency is measured.
+const STEADY_SHARE: f64 = 0.5;
+
+/// Syncs that are timed, before a round and after it.
+const SYNCS: usize = 60;
+
+/// What is written before each: about a request.
+const SYNC_BYTES: usize = 100 * 1024;
+
+/// How much of what.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Shape {
+    pub destinations: usize,
+    pub connections: usize,
+    /// Of each phase.
+    pub seconds: u64,
+}
+
+/// The outcome.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it, and they are the keys of the JSON")]
+pub struct AcknowledgeReport {
+    pub shape: Shape,
+    pub request_events: u64,
+    pub rounds: Vec<AcknowledgeRound>,
+    /// The median of the rounds' ratios of throughput with the log to that without.
+    pub share: f64,
+    /// The median of the rounds' ratios of the p99 at a steady rate to the disk's sync.
+    pub syncs: f64,
+    pub findings: Findings,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct AcknowledgeRound {
+    pub without_log: Phase,
+    pub with_log: Phase,
+    /// Half as fast.
+    pub steady: Phase,
+    /// The median of the disk, while the daemon rests.
+    pub sync_ms: f64,
+}
+
+/// Events that were sent for a while.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Phase {
+    pub events_per_second: f64,
+    pub answer_p50_ms: f64,
+    pub answer_p99_ms: f64,
+}
+
+/// Without the log and with it, in turns.
+///
+/// # Errors
+/// When the daemon cannot be started, hangs up or does not answer, or the disk can't be measured.
+pub fn run(
+    bench: &Bench,
+    shape: Shape,
+    daemon: &DaemonOptions,
+    scratch: &Path,
+) -> io::Result<AcknowledgeReport> {
+    let without = DaemonOptions { log: None, ..daemon.clone() };
+    let log = daemon.log.clone().unwrap_or_else(|| "commit".to_owned());
+    let with = DaemonOptions { log: Some(log), ..daemon.clone() };
+    let mut findings = Findings::default();
+    let mut rounds = Vec::new();
+    for _ in 0..bench.rounds() {
+        let (phases, found) = side(bench, shape, &without, false, scratch)?;
+        findings.merge(found);
+        let without_log = phases[0];
+        let mut syncs = time_syncs(scratch)?;
+        let (phases, found) = side(bench, shape, &with, true, scratch)?;
+        findings.merge(found);
+        syncs.extend(time_syncs(scratch)?);
+        let (with_log, steady) = (phases[0], phases[1]);
+        rounds.push(AcknowledgeRound { without_log, with_log, steady, sync_ms: median(syncs) });
+    }
+    let each = |ratio: fn(&AcknowledgeRound) -> f64| median(rounds.iter().map(ratio).collect());
+    let share = each(|one| one.with_log.events_per_second / one.without_log.events_per_second);
+    let syncs = each(|one| one.steady.answer_p99_ms / one.sync_ms);
+    if share < SHARE_MIN {
+        findings.breaches.push(format!("with the log {share:.2} of the throughput without"));
+    }
+    if syncs > SYNCS_MAX {
+        findings.breaches.push(format!("the p99 of answers is {syncs:.1} syncs of the disk"));
+    }
+    Ok(AcknowledgeReport { shape, request_events: REQUEST_EVENTS, rounds, share, syncs, findings })
+}
+
+/// As fast as it goes, and then, if asked for, at a steady rate.
+fn side(
+    bench: &Bench,
+    shape: Shape,
+    daemon: &DaemonOptions,
+    is_steady_too: bool,
+    scratch: &Path,
+) -> io::Result<(Vec<Phase>, Findings)> {
+    let (plan, expectations) = bench.plan(shape.destinations);
+    let directory = tempfile::tempdir_in(scratch)?;
+    let sink = bench.sink(SCENARIO.output(), &expectations, directory.path())?;
+    let subject =
+        Subject::daemon(daemon, &plan, sink.outputs(), SCENARIO.input(), directory.path())?;
+    let due = |sent: u64| expectations.deliveries(sent).iter().sum::<u64>();
+    // A warm-up; then what is measured.
+    let mut sent = Sent::default();
+    let mut phases: Vec<Phase> = Vec::new();
+    for number in 0..if is_steady_too { 3 } else { 2 } {
+        let rate = (number == 2).then(|| (phases[1].events_per_second * STEADY_SHARE) as u64);
+        let seconds = if number == 0 { 1 } else { shape.seconds };
+        let started = Instant::now();
+        let give_up = started + Duration::from_secs(seconds);
+        let demand = Demand { events: u64::MAX, rate, at_a_time: Some(REQUEST_EVENTS), give_up };
+        let load = bench.load();
+        let feed = Feed::new(&load.templates, load.clock, sent.events, demand);
+        let now = send(&feed, subject.entry_over(shape.connections))?;
+        sent = sent.plus(now);
+        wait_for_arrival(sink.register(), due(sent.events));
+        let seconds = started.elapsed().as_secs_f64();
+        phases.push(Phase::of(now.events as f64 / seconds, feed.into_answers_us()));
+    }
+    phases.remove(0);
+    let mut findings = Findings::default();
+    if !subject.stop()? {
+        findings.breaches.push("the daemon did not end well".to_owned());
+    }
+    let register = Arc::clone(sink.register());
+    findings.add_arrivals(&sink.finish()?, &expectations.deliveries(sent.events), &register);
+    Ok((phases, findings))
+}
+
+impl Phase {
+    fn of(events_per_second: f64, mut answers_us: Vec<u64>) -> Self {
+        answers_us.sort_unstable();
+        let quantile = |part: f64| {
+            let at = (answers_us.len() as f64 * part) as usize;
+            answers_us.get(at).map_or(0.0, |us| *us as f64 / 1000.0)
+        };
+        Self { events_per_second, answer_p50_ms: quantile(0.5), answer_p99_ms: quantile(0.99) }
+    }
+}
+
+/// Milliseconds of each.
+fn time_syncs(scratch: &Path) -> io::Result<Vec<f64>> {
+    let mut file: File = tempfile::tempfile_in(scratch)?;
+    let bytes = vec![b'x'; SYNC_BYTES];
+    let mut took = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        file.write_all(&bytes)?;
+        let started = Instant::now();
+        file.sync_data()?;
+        took.push(started.elapsed().as_secs_f64() * 1000.0);
+    }
+    Ok(took)
+}

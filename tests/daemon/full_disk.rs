@@ -1,0 +1,118 @@
+//! Disks that are really full, and writes that are really short.
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    Config, Daemon, Folder, HttpSink, Mount, Reply, can_mount, consentd, events, ids, request,
+    wait_for, wait_until,
+};
+
+const AGREED: &[(&str, bool)] = &[("A", true)];
+
+/// A body of a good 600 KB.
+fn body(name: &str) -> String {
+    events(name, 100, 6000, AGREED)
+}
+
+/// The status, and the names if it is 200; `None` where the connection broke.
+fn send(daemon: &Daemon, name: &str) -> Option<(u16, Vec<String>)> {
+    let body = body(name);
+    let answer = request(daemon.source("http"), "POST", "/v1/events", "", body.as_bytes()).ok()?;
+    let lines: Vec<String> = body.lines().map(str::to_owned).collect();
+    Some((answer.status, if answer.status == 200 { ids(&lines) } else { Vec::new() }))
+}
+
+fn wait_for_all(what: &str, sink: &HttpSink, acknowledged: &[String]) {
+    wait_until(what, || {
+        let arrived: HashSet<String> = ids(&sink.taken()).into_iter().collect();
+        acknowledged.iter().all(|id| arrived.contains(id))
+    });
+}
+
+#[test]
+fn a_disk_that_fills_up_refuses_and_takes_again_when_it_has_room() {
+    if !can_mount() {
+        return;
+    }
+    let folder = Folder::new();
+    // A segment of 64 MiB fits, a second one does not beside what somebody else has there.
+    let _mount = Mount::tmpfs(&folder.path("state"), "150m");
+    let ballast = folder.path("state/ballast");
+    fs::write(&ballast, vec![1; 60 << 20]).unwrap();
+    let sink = HttpSink::start(|_| Reply::now(200));
+    let config = Config::new("deny")
+        .daemon("shutdown_timeout = \"5s\"")
+        .categories(&["A"])
+        // What is in the log's hands when the disk is full is refused when its time is over.
+        .sources(
+            "[sources.http]\ntype = \"http\"\nlisten = \"127.0.0.1:0\"\nrequest_timeout = \"1s\"\n\n",
+        )
+        .log(&folder, "free_space_min = \"1MiB\"")
+        .http("up", &sink.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    let mut acknowledged = Vec::new();
+    let mut number = 0;
+    wait_for("the disk is full", || {
+        number += 1;
+        let (status, ids) = send(&daemon, &format!("e{number}")).expect("an answer");
+        acknowledged.extend(ids);
+        assert!(matches!(status, 200 | 503), "{status}");
+        (status == 503).then_some(())
+    });
+    let stored = acknowledged.len() / 100;
+    assert!(stored > 60, "the first segment takes 64 MiB: {stored}");
+    assert!(daemon.stderr().contains("No space left on device"), "{}", daemon.stderr());
+    wait_for_all("what was acknowledged arrives all the same", &sink, &acknowledged);
+    fs::remove_file(ballast).unwrap();
+    wait_for("events are taken again", || {
+        number += 1;
+        let (status, ids) = send(&daemon, &format!("e{number}")).expect("an answer");
+        acknowledged.extend(ids);
+        (status == 200).then_some(())
+    });
+    wait_for_all("and arrive", &sink, &acknowledged);
+    let ended = daemon.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[test]
+fn a_write_that_stays_short_ends_the_daemon_and_costs_nothing_that_was_acknowledged() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let config = Config::new("deny")
+        .daemon("shutdown_timeout = \"2s\"")
+        .categories(&["A"])
+        .log(&folder, "")
+        .http("up", &sink.url(), "categories = [\"A\"]\nbuffer = \"64KiB\"");
+    // Nothing may be written behind 2 MB of a file: the write that meets it is short, the next fails.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(consentd().get_program());
+    let mut daemon = Daemon::try_start(&folder, &config, limited).unwrap();
+    let mut acknowledged = Vec::new();
+    acknowledged.extend(send(&daemon, "first").unwrap().1);
+    let limit = Command::new("prlimit")
+        .args(["--fsize=2000000", "--pid", &daemon.id().to_string()])
+        .status();
+    assert!(limit.unwrap().success());
+    let asked = Instant::now();
+    let mut number = 0;
+    while daemon.is_running() {
+        assert!(asked.elapsed() < Duration::from_secs(20), "it neither stores nor ends");
+        number += 1;
+        if let Some((_, ids)) = send(&daemon, &format!("e{number}")) {
+            acknowledged.extend(ids);
+        }
+    }
+    let ended = daemon.ended(asked);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("File too large"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("/state/log/"), "{}", ended.stderr);
+    assert!((200..400).contains(&acknowledged.len()), "{}", acknowledged.len());
+    sink.answer(|_| Reply::now(200));
+    let daemon = Daemon::start(&folder, &config);
+    wait_for_all("what was acknowledged arrives", &sink, &acknowledged);
+    assert_eq!(daemon.stop().code, Some(0));
+}
