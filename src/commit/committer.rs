@@ -33,7 +33,7 @@ const FULL_LOOK: Duration = Duration::from_millis(50);
 /// When to commit and what to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a group waits for more after its first portion.
+    /// How long a group waits for more after its first portion, at most.
     pub window: Duration,
     /// How often the log is synced with [`SyncMode::Interval`].
     pub sync_every: Duration,
@@ -72,6 +72,7 @@ impl Committer {
             writer,
             cursors,
             limits,
+            last_commit: Duration::ZERO,
             next_upkeep: Instant::now(),
             next_sync: Instant::now(),
         };
@@ -109,6 +110,8 @@ pub struct Keeper {
     writer: Writer,
     cursors: Cursors,
     limits: Limits,
+    /// How long the last commit took.
+    last_commit: Duration,
     next_upkeep: Instant,
     next_sync: Instant,
 }
@@ -131,9 +134,10 @@ impl Keeper {
         self
     }
 
-    /// What waits already, and what comes before the first of it has waited for the window.
+    /// What waits already, and what comes before the first of it has waited for the window, or for as
+    /// long as a commit takes: waiting longer would cost more than it saves.
     fn gather(&self, first: Waiting, portions: &Receiver<Waiting>) -> Vec<Portion> {
-        let until = first.since + self.limits.window;
+        let until = first.since + self.limits.window.min(self.last_commit);
         let mut bytes = first.portion.bytes();
         let mut group = vec![first.portion];
         while bytes < GROUP_BYTES_MAX {
@@ -177,8 +181,9 @@ impl Keeper {
             match self.writer.commit(unix_ms()) {
                 Ok(committed) => {
                     if committed.is_some() {
+                        self.last_commit = started.elapsed();
                         let size = self.writer.size_bytes();
-                        self.log.publish(self.writer.end(), size, started.elapsed());
+                        self.log.publish(self.writer.end(), size, self.last_commit);
                     }
                     for (portion, span) in group.into_iter().zip(spans) {
                         self.hand_over(portion, span);
