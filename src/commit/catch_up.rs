@@ -140,8 +140,12 @@ impl CatchUp {
                     continue;
                 }
             };
-            for (parcel, span) in read.parcels {
+            let mut parcels = read.parcels.into_iter().peekable();
+            while let Some((parcel, span)) = parcels.next() {
                 self.give(parcel, span).await?;
+                if parcels.peek().is_none_or(|(_, next)| *next != span) {
+                    self.outlet.has_read(span.end);
+                }
             }
             if !read.at_end {
                 self.outlet.has_read(place);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -299,6 +300,8 @@ impl Keeper {
             let Some(id) = outlet.stable() else { continue };
             gone.retain(|other| *other != id);
             let Some(position) = outlet.cursor(handed) else { continue };
+            let lag_bytes = self.writer.bytes_after(position);
+            outlet.counters().lag_bytes.store(lag_bytes, Ordering::Relaxed);
             if self.cursors.get(id).is_none() {
                 self.cursors.begin(id, position);
             }

@@ -274,7 +274,12 @@ impl Delivery {
         let batches = self.left.iter().map(Batch::events);
         let left = batches.chain(parcels.map(|parcel| parcel.events));
         if self.shared.orders.borrow().last_plan.is_none() {
-            return left.map(u64::from).sum();
+            let left = left.map(u64::from).sum();
+            if outlet.stable().is_none() {
+                return left;
+            }
+            outlet.leave_to_log(left);
+            return 0;
         }
         left.for_each(|events| self.shared.count_dropped(DropReason::Removed, events));
         outlet.counters().set_oldest_pending(None);

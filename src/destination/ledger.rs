@@ -25,7 +25,8 @@ pub struct Span {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     begin: Position,
-    /// Events that are neither delivered nor dropped.
+    events: u32,
+    /// Those that are neither delivered nor dropped.
     unsettled: u32,
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Ledger {
     open: VecDeque<Open>,
     /// The number of the first in `open`.
     first: u64,
+    /// Where the last one began that was settled, and how many events were settled that begin there.
+    last: (Position, u64),
 }
 
 /// What to do with parcels from memory.
@@ -64,7 +67,8 @@ impl Ledger {
     /// A destination that is done with everything before `from`, and whose reader has to look at what
     /// is in the log behind it.
     pub(super) fn new(from: Position) -> Self {
-        Self { feed: Feed::Lagging { from, skipped_to: from }, open: VecDeque::new(), first: 0 }
+        let feed = Feed::Lagging { from, skipped_to: from };
+        Self { feed, open: VecDeque::new(), first: 0, last: (Position::START, 0) }
     }
 
     /// Asked about parcels from memory.
@@ -125,7 +129,7 @@ impl Ledger {
 
     /// A parcel was handed over.
     pub(super) fn enter(&mut self, span: Span, events: u32) -> Entry {
-        self.open.push_back(Open { begin: span.begin, unsettled: events });
+        self.open.push_back(Open { begin: span.begin, events, unsettled: events });
         Entry(self.first + self.open.len() as u64 - 1)
     }
 
@@ -135,10 +139,19 @@ impl Ledger {
         if let Some(open) = place.and_then(|place| self.open.get_mut(place)) {
             open.unsettled = open.unsettled.saturating_sub(events);
         }
-        while self.open.front().is_some_and(|open| open.unsettled == 0) {
+        while let Some(open) = self.open.front().copied().filter(|open| open.unsettled == 0) {
             self.open.pop_front();
             self.first += 1;
+            let before = if self.last.0 == open.begin { self.last.1 } else { 0 };
+            self.last = (open.begin, before + u64::from(open.events));
         }
+    }
+
+    /// Settled events that whoever begins at `cursor` reads again.
+    pub(super) fn settled_from(&self, cursor: Position) -> u64 {
+        let open = self.open.iter().map(|open| u64::from(open.events - open.unsettled));
+        let before = if self.last.0 >= cursor { self.last.1 } else { 0 };
+        before + open.sum::<u64>()
     }
 
     /// What the destination is done with, if everything before `handed` was offered to it.
@@ -200,6 +213,22 @@ mod tests {
         assert!(!ledger.has_read_all_to(Position(30)));
         assert!(ledger.has_read_all_to(Position(40)));
         assert_eq!(ledger.cursor(Position(40)), Position(40));
+    }
+
+    #[test]
+    fn what_was_settled_in_front_of_the_cursor_is_read_again() {
+        let mut ledger = live(10);
+        let one = ledger.enter(span(10, 30), 2);
+        let two = ledger.enter(span(10, 30), 3);
+        let three = ledger.enter(span(30, 40), 4);
+        ledger.settle(one, 2);
+        ledger.settle(two, 1);
+        ledger.settle(three, 1);
+        assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 4);
+        ledger.settle(two, 2);
+        assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 1);
+        ledger.settle(three, 3);
+        assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 0);
     }
 
     #[test]

@@ -387,6 +387,17 @@ impl Outlet {
         self.lock().unread
     }
 
+    /// So many events were in memory when the delivery ended, and will be read from the log again:
+    /// together with those of the same blocks that were settled, which become pending once more.
+    pub(super) fn leave_to_log(&self, left: u64) {
+        let mut state = self.lock();
+        let settled = |ledger: &Ledger| ledger.settled_from(ledger.cursor(Position(u64::MAX)));
+        let again = state.ledger.as_ref().map_or(0, settled);
+        state.unread += left + again;
+        drop(state);
+        self.counters.add_repeated(again);
+    }
+
     /// Another outlet goes on in the place of `before`, which has ended, and reads what it has not.
     pub fn take_over(&self, before: &Self) {
         let unread = std::mem::take(&mut before.lock().unread);

@@ -126,8 +126,12 @@ pub struct DestinationCounters {
     pub delivered_bytes: AtomicU64,
     /// Events that were handed over and neither delivered nor dropped yet.
     pub pending: AtomicI64,
+    /// Events that were settled and had to be read from the log again, with others of their block.
+    pub repeated: AtomicU64,
     /// From being received to being acknowledged by the destination.
     pub end_to_end: Buckets,
+    /// Bytes of the log that it is not done with.
+    pub lag_bytes: AtomicU64,
     /// Whether deliveries are on hold: the destination answers that it will not take anything.
     pub held: AtomicI64,
     /// When the oldest pending event was received. Written and read a few times per batch at most.
@@ -151,6 +155,12 @@ impl DestinationCounters {
     pub fn drop_pending_many(&self, reason: DropReason, events: u64) {
         self.add_dropped(reason, events);
         self.pending.fetch_sub(i64::try_from(events).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Makes settled events pending once more.
+    pub fn add_repeated(&self, events: u64) {
+        self.repeated.fetch_add(events, Relaxed);
+        self.pending.fetch_add(i64::try_from(events).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// Tells when the oldest event that is pending was received.

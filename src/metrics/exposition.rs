@@ -89,6 +89,8 @@ struct DestinationSeries {
     bytes: Counter,
     pending: Gauge,
     lag: Gauge,
+    lag_bytes: Gauge,
+    repeated: Counter,
     held: Gauge,
     dropped: Vec<(DropReason, Counter)>,
 }
@@ -148,6 +150,8 @@ impl Exposition {
                 bytes: counter!("consentd_bytes_delivered_total", &label),
                 pending: gauge!("consentd_events_pending", &label),
                 lag: gauge!("consentd_destination_lag_seconds", &label),
+                lag_bytes: gauge!("consentd_destination_lag_bytes", &label),
+                repeated: counter!("consentd_events_repeated_total", &label),
                 held: gauge!("consentd_destination_held", &label),
                 dropped: dropped.into(),
             }
@@ -284,6 +288,8 @@ impl DestinationSeries {
         self.bytes.absolute(counters.delivered_bytes.load(Relaxed));
         self.pending.set(counters.pending.load(Relaxed) as f64);
         self.lag.set(counters.lag(Instant::now()).as_secs_f64());
+        self.lag_bytes.set(counters.lag_bytes.load(Relaxed) as f64);
+        self.repeated.absolute(counters.repeated.load(Relaxed));
         self.held.set(counters.held.load(Relaxed) as f64);
         for (reason, series) in &self.dropped {
             series.absolute(counters.dropped(*reason));
@@ -356,6 +362,15 @@ fn describe() {
     describe_gauge!(
         "consentd_destination_lag_seconds",
         "How long ago the oldest event that waits was received."
+    );
+    describe_gauge!(
+        "consentd_destination_lag_bytes",
+        "Bytes of the log behind the destination's cursor."
+    );
+    describe_counter!(
+        "consentd_events_repeated_total",
+        "Settled events that are given to the destination again, because others stored with them were \
+         not settled when it was replaced."
     );
     describe_gauge!(
         "consentd_destination_held",
