@@ -376,7 +376,10 @@ fn a_line_over_the_limit_is_counted_once_with_its_length() {
         cutter.finish(&mut cuts);
         let oversized: Vec<_> =
             cuts.iter().filter(|cut| matches!(cut, Cut::Oversized { .. })).collect();
-        assert_eq!(oversized, [&Cut::Oversized { bytes: 5000 }], "{piece}");
+        assert!(
+            matches!(oversized[..], [Cut::Oversized { bytes: 5000, head }] if head.len() == 100),
+            "{piece}: {oversized:?}"
+        );
         assert_eq!(cut_lines(&cuts), ["{}"], "what follows is not lost, in pieces of {piece}");
     }
 }

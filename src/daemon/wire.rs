@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::book::{Book, Opened};
+use super::book::{Book, Opened, dead_letter_settings};
 use super::drain::{self, Running};
 use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
@@ -134,14 +134,19 @@ impl Daemon {
         let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
         let (inputs, admin) = bind(&config)?;
         let workers = config.daemon.workers.get();
-        let opened = match config.log.clone() {
+        let names: Arc<[String]> =
+            config.sources.iter().map(|source| source.name.clone()).collect();
+        let opened = match config.log.clone().zip(dead_letter_settings(&config, &names)) {
             None => None,
-            Some(log) => {
-                let opening = tokio::task::spawn_blocking(move || Book::open(&log, workers));
+            Some((log, letters)) => {
+                let opening =
+                    tokio::task::spawn_blocking(move || Book::open(&log, &letters, workers));
                 Some(opening.await.map_err(|error| fail(error.to_string()))?.map_err(fail)?)
             }
         };
         let book = opened.as_ref().map(|opened| Arc::clone(&opened.book));
+        let dead_letters = book.as_ref().map(|book| Arc::clone(book.dead_letters()));
+        let rejected = dead_letters.clone().filter(|letters| letters.keeps_rejected());
         let mut fleet = Fleet::new(config.daemon.memory_max, book);
         let prepared = fleet.roster().prepare(&config.destinations, &exposition).await;
         let slots = prepared.map_err(|reasons| StartError { reasons })?;
@@ -160,18 +165,26 @@ impl Daemon {
             exposition.add_source(&source.name, counters);
         }
         let max_event_bytes = config.daemon.max_event_bytes;
-        let names: Arc<[String]> =
-            config.sources.iter().map(|source| source.name.clone()).collect();
         let (committer, to_log) = match opened {
             Some(Opened { committer, intake, .. }) => {
                 exposition.add_log(committer.log().counters());
+                if let Some(dead_letters) = &dead_letters {
+                    exposition.add_dead_letters(dead_letters.counters());
+                }
                 (Some(committer), Some((intake, names)))
             }
             None => (None, None),
         };
-        let (pool, intake) =
-            Pool::start(workers, &plans, &counters, &budget, max_event_bytes, to_log.as_ref())
-                .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
+        let (pool, intake) = Pool::start(
+            workers,
+            &plans,
+            &counters,
+            &budget,
+            max_event_bytes,
+            to_log.as_ref(),
+            rejected.as_ref(),
+        )
+        .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
 
         // The last thing that can fail: from here on somebody may connect.
         let mut addresses: Vec<_> =
@@ -194,6 +207,7 @@ impl Daemon {
                 tails: tails.clone(),
                 workers: Arc::new(intake.clone()),
                 max_event_bytes,
+                dead_letters: rejected.clone(),
                 stop: stop_sources.clone(),
             };
             sources.spawn(async move {

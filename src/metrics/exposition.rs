@@ -15,7 +15,10 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::buckets::Buckets;
-use super::counters::{DestinationCounters, DropReason, LogCounters, SourceCounters};
+use super::counters::{
+    DeadLetterCounters, DeadLetterReason, DestinationCounters, DropReason, LogCounters,
+    SourceCounters,
+};
 use super::process;
 use crate::parse::RejectReason;
 
@@ -35,6 +38,7 @@ struct Series {
     sources: Vec<SourceSeries>,
     destinations: HashMap<String, DestinationSeries>,
     log: Option<Arc<LogCounters>>,
+    dead_letters: Option<Arc<DeadLetterCounters>>,
     /// Version and hash of the table in force.
     table: (u64, String),
 }
@@ -90,6 +94,7 @@ struct DestinationSeries {
     pending: Gauge,
     lag: Gauge,
     held: Gauge,
+    replayed: Counter,
     dropped: Vec<(DropReason, Counter)>,
 }
 
@@ -149,6 +154,7 @@ impl Exposition {
                 pending: gauge!("consentd_events_pending", &label),
                 lag: gauge!("consentd_destination_lag_seconds", &label),
                 held: gauge!("consentd_destination_held", &label),
+                replayed: counter!("consentd_dead_letters_replayed_total", &label),
                 dropped: dropped.into(),
             }
         });
@@ -158,6 +164,11 @@ impl Exposition {
     /// Shows the log.
     pub fn add_log(&self, counters: &Arc<LogCounters>) {
         self.lock().log = Some(Arc::clone(counters));
+    }
+
+    /// Shows the dead letters.
+    pub fn add_dead_letters(&self, counters: &Arc<DeadLetterCounters>) {
+        self.lock().dead_letters = Some(Arc::clone(counters));
     }
 
     /// The table in force from now on.
@@ -224,6 +235,10 @@ impl Exposition {
         if let Some(log) = log {
             write_log(&mut page, &log);
         }
+        let dead_letters = self.lock().dead_letters.clone();
+        if let Some(dead_letters) = dead_letters {
+            write_dead_letters(&mut page, &dead_letters);
+        }
         // The registry's counters are whole numbers; these are not.
         let _ = write!(
             page,
@@ -285,6 +300,7 @@ impl DestinationSeries {
         self.pending.set(counters.pending.load(Relaxed) as f64);
         self.lag.set(counters.lag(Instant::now()).as_secs_f64());
         self.held.set(counters.held.load(Relaxed) as f64);
+        self.replayed.absolute(counters.replayed.load(Relaxed));
         for (reason, series) in &self.dropped {
             series.absolute(counters.dropped(*reason));
         }
@@ -307,6 +323,35 @@ fn write_log(page: &mut String, log: &LogCounters) {
     );
     write_buckets(page, name, "", &log.commits);
     page.push('\n');
+}
+
+fn write_dead_letters(page: &mut String, counters: &DeadLetterCounters) {
+    let name = "consentd_dead_letters_total";
+    let _ = writeln!(
+        page,
+        "# HELP {name} Events that failed for good and were kept as dead letters.\n\
+         # TYPE {name} counter"
+    );
+    for reason in DeadLetterReason::all() {
+        let (label, kept) = (reason.label(), counters.kept(reason));
+        let _ = writeln!(page, "{name}{{reason=\"{label}\"}} {kept}");
+    }
+    let (expired, lost) = (counters.expired.load(Relaxed), counters.lost.load(Relaxed));
+    let _ = write!(
+        page,
+        "\n# HELP consentd_dead_letters_bytes Bytes of the dead letters on the disk.\n\
+         # TYPE consentd_dead_letters_bytes gauge\n\
+         consentd_dead_letters_bytes{{kind=\"delivery\"}} {}\n\
+         consentd_dead_letters_bytes{{kind=\"ingest\"}} {}\n\n\
+         # HELP consentd_dead_letters_expired_total Dead letters that were too old or made room.\n\
+         # TYPE consentd_dead_letters_expired_total counter\n\
+         consentd_dead_letters_expired_total {expired}\n\n\
+         # HELP consentd_dead_letters_lost_total Rejected lines that came too fast to be kept.\n\
+         # TYPE consentd_dead_letters_lost_total counter\n\
+         consentd_dead_letters_lost_total {lost}\n\n",
+        counters.delivery_bytes.load(Relaxed),
+        counters.ingest_bytes.load(Relaxed),
+    );
 }
 
 fn write_buckets(page: &mut String, name: &str, label: &str, buckets: &Buckets) {
@@ -360,6 +405,10 @@ fn describe() {
     describe_gauge!(
         "consentd_destination_held",
         "1 while the destination answers that it takes nothing: deliveries are on hold."
+    );
+    describe_counter!(
+        "consentd_dead_letters_replayed_total",
+        "Dead letters that were put into the log for the destination once more."
     );
     describe_counter!("consentd_delivery_attempts_total", "Attempts to deliver a batch.");
     describe_histogram!("consentd_delivery_duration_seconds", "How long an attempt took.");
