@@ -132,6 +132,8 @@ pub struct DeadLetters {
     sources: Arc<[String]>,
     room: Arc<Semaphore>,
     counters: Arc<DeadLetterCounters>,
+    /// See [`DeadLetters::exclusive`].
+    exclusive: tokio::sync::Mutex<()>,
     /// One at a time rewrites segments.
     rewriting: Mutex<()>,
     /// Whether the disk was full when letters were to be stored last.
@@ -185,6 +187,7 @@ impl DeadLetters {
             sources: Arc::clone(&settings.sources),
             room: Arc::new(Semaphore::new(KEPT_BYTES_MAX)),
             counters,
+            exclusive: tokio::sync::Mutex::default(),
             rewriting: Mutex::default(),
             waiting: AtomicBool::new(false),
         })
@@ -330,6 +333,13 @@ impl DeadLetters {
     pub fn stored(&self, shelf: Shelf) -> (Folder, Position) {
         let open = self.shelf(shelf);
         (open.folder.clone(), Position(open.shared.end.load(Acquire)))
+    }
+
+    /// Held by every step of a replay, from reading letters until they are in the log. Whoever erases
+    /// holds it from before the tombstone in the log until [`Self::erase`] is done: so no letter gets
+    /// into the log behind the tombstone.
+    pub async fn exclusive(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.exclusive.lock().await
     }
 
     /// Removes every letter that is, or may be, of this user or anonymous user, from the files; how many
