@@ -94,7 +94,8 @@ pub(super) async fn replay(request: Request<Incoming>, replay: &Replay) -> Answe
     let Ok(body) = body.map(http_body_util::Collected::to_bytes) else {
         return error(StatusCode::BAD_REQUEST, "bad_request", "the request could not be read");
     };
-    let asked = if body.is_empty() { Ok(ReplayRequest::default()) } else { serde_json::from_slice(&body) };
+    let asked =
+        if body.is_empty() { Ok(ReplayRequest::default()) } else { serde_json::from_slice(&body) };
     let asked = match asked {
         Ok(asked) => asked,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, "bad_request", &wrong.to_string()),

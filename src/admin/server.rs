@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::replay::{Replay, replay};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -15,7 +16,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use super::replay::{Replay, replay};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -185,9 +185,7 @@ async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
             });
             reload(control, wait).await
         }
-        "/dead-letters/replay" if *method == Method::POST => {
-            replay(request, &control.replay).await
-        }
+        "/dead-letters/replay" if *method == Method::POST => replay(request, &control.replay).await,
         "/metrics" | "/healthz" | "/readyz" => not_allowed("GET, HEAD"),
         "/reload" | "/dead-letters/replay" => not_allowed("POST"),
         _ => error(

@@ -72,7 +72,8 @@ impl Replayer {
         if self.stop.is_cancelled() {
             return Err(ReplayError::Stopping);
         }
-        let no_log = || ReplayError::Refused("there is no log, so there are no dead letters".into());
+        let no_log =
+            || ReplayError::Refused("there is no log, so there are no dead letters".into());
         let parts = parts.as_ref().ok_or_else(no_log)?;
         tokio::select! {
             answer = Box::pin(parts.replay(asked)) => answer,
@@ -101,7 +102,9 @@ impl Parts {
                 let (letters, next) = read(folder.clone(), from, end, filter.clone(), left).await?;
                 place.from[number] = next.0;
                 left -= letters.len() as u64;
-                if let Err(error) = self.step(&letters, asked.dry_run, &mut taken, &mut answer).await {
+                if let Err(error) =
+                    self.step(&letters, asked.dry_run, &mut taken, &mut answer).await
+                {
                     failed = Some(error);
                     break;
                 }
@@ -151,9 +154,11 @@ impl Parts {
         taken: &mut Taken,
         answer: &mut ReplayAnswer,
     ) -> Result<(), ReplayError> {
-        let (cut, whole): (Vec<&Read>, Vec<&Read>) = letters.iter().partition(|letter| letter.is_cut);
+        let (cut, whole): (Vec<&Read>, Vec<&Read>) =
+            letters.iter().partition(|letter| letter.is_cut);
         answer.cut += cut.len() as u64;
-        for same in whole.chunk_by(|a, b| (a.destination, &a.source) == (b.destination, &b.source)) {
+        for same in whole.chunk_by(|a, b| (a.destination, &a.source) == (b.destination, &b.source))
+        {
             match same[0].destination {
                 Some(id) => self.to_destination(id, same, dry_run, taken, answer).await?,
                 None => self.to_worker(same, dry_run, taken, answer).await?,

@@ -26,8 +26,10 @@ pub const INGEST_SHARE: u64 = 4;
 
 /// A shelf has room for so many segments.
 const SEGMENTS: u64 = 8;
-/// Segments are not larger than those of the log, and not smaller than makes sense.
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
+/// Segments are not larger than those of the log.
+const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Letters that are written together, if a segment has room for them.
+const GROUP_BYTES: usize = 1024 * 1024;
 
 /// Letters that destinations have in the making and on their way, all together.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -161,6 +163,7 @@ impl DeadLetters {
             sync: settings.sync,
             sync_every: settings.sync_every,
             max_age: settings.max_age,
+            group_bytes: GROUP_BYTES,
             bytes_per_second_max: None,
         };
         let delivery = Open::start(
@@ -421,9 +424,10 @@ impl Open {
     ) -> Result<Self, LogError> {
         let path = settings.folder.join(shelf.folder());
         let folder = Folder::open(Arc::new(Disk), &path, Kind::DeadLetters)?;
-        let segment_bytes = max_bytes / SEGMENTS;
+        let segment_bytes = (max_bytes / SEGMENTS).min(SEGMENT_BYTES_MAX) as u32;
+        let limits = Limits { group_bytes: GROUP_BYTES.min(segment_bytes as usize), ..limits };
         let options = Options {
-            segment_bytes: segment_bytes.clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end()) as u32,
+            segment_bytes,
             max_bytes,
             // Below its floor the log takes no more events: what is in it must still be able to go.
             free_floor_bytes: settings.free_floor_bytes / 2,

@@ -15,9 +15,6 @@ use crate::log::{
 };
 use crate::metrics::DeadLetterCounters;
 
-/// What comes together while a group is written is the next group, up to so much.
-const GROUP_BYTES: usize = 1024 * 1024;
-
 /// How often it is looked what is too old.
 const UPKEEP: Duration = Duration::from_millis(500);
 
@@ -71,6 +68,8 @@ pub(super) struct Limits {
     /// How often the shelf is synced with [`SyncMode::Interval`].
     pub(super) sync_every: Duration,
     pub(super) max_age: Duration,
+    /// What comes together while a group is written is the next group, up to so much.
+    pub(super) group_bytes: usize,
     /// Writing pauses so as not to be quicker than this: the disk is there for accepted events first.
     pub(super) bytes_per_second_max: Option<u64>,
 }
@@ -100,7 +99,7 @@ impl Keeper {
             let done = match request {
                 Ok(Request::End) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Request::Store(letters, done)) => {
-                    let (group, other) = gather((letters, done), requests);
+                    let (group, other) = gather((letters, done), requests, self.limits.group_bytes);
                     next = other;
                     self.store(group)
                 }
@@ -276,10 +275,14 @@ impl Keeper {
 type Waiting = (Letters, Option<oneshot::Sender<Result<(), Refused>>>);
 
 /// What waits behind `first`, up to something that is no letter.
-fn gather(first: Waiting, requests: &Receiver<Request>) -> (Vec<Waiting>, Option<Request>) {
+fn gather(
+    first: Waiting,
+    requests: &Receiver<Request>,
+    group_bytes: usize,
+) -> (Vec<Waiting>, Option<Request>) {
     let mut bytes = first.0.bytes();
     let mut group = vec![first];
-    while bytes < GROUP_BYTES {
+    while bytes < group_bytes {
         match requests.try_recv() {
             Ok(Request::Store(letters, done)) => {
                 bytes += letters.bytes();

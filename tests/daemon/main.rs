@@ -14,8 +14,10 @@ mod harness;
 
 mod conformance;
 
+mod dead_letters;
 mod durability;
 mod law;
+mod log_commands;
 mod regressions;
 mod shutdown;
 mod trouble;

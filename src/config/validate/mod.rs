@@ -234,7 +234,7 @@ impl<'r, 'a> Check<'r, 'a> {
             "dead_letters.max_bytes",
             raw.max_bytes.as_ref(),
             defaults::DEAD_LETTERS_MAX_BYTES,
-            1 << 20..=1 << 50,
+            16 << 20..=1 << 50,
         );
         // The largest event must fit the share of either kind.
         let least = daemon.max_event_bytes as u64 * 4;
