@@ -418,7 +418,7 @@ fn an_endless_line_takes_no_more_memory_than_the_limit() {
         }
         cutter.finish(&mut cuts);
         cuts.retain(|cut| !matches!(cut, Cut::Lines(_)));
-        assert!(matches!(cuts[..], [Cut::Oversized { bytes: 1_000_000.. }]));
+        assert!(matches!(cuts[..], [Cut::Oversized { bytes: 1_000_000.., .. }]));
     };
     check(Box::new(StreamCutter::new(10_000)), b"{");
     check(Box::new(StreamCutter::new(10_000)), b"9999999 ");
