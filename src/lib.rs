@@ -18,6 +18,8 @@ pub mod log;
 
 pub mod destination;
 
+pub mod dead_letters;
+
 pub mod config;
 
 pub mod metrics;

@@ -376,7 +376,10 @@ fn a_line_over_the_limit_is_counted_once_with_its_length() {
         cutter.finish(&mut cuts);
         let oversized: Vec<_> =
             cuts.iter().filter(|cut| matches!(cut, Cut::Oversized { .. })).collect();
-        assert_eq!(oversized, [&Cut::Oversized { bytes: 5000 }], "{piece}");
+        assert!(
+            matches!(oversized[..], [Cut::Oversized { bytes: 5000, head }] if head.len() == 100),
+            "{piece}: {oversized:?}"
+        );
         assert_eq!(cut_lines(&cuts), ["{}"], "what follows is not lost, in pieces of {piece}");
     }
 }
@@ -415,7 +418,7 @@ fn an_endless_line_takes_no_more_memory_than_the_limit() {
         }
         cutter.finish(&mut cuts);
         cuts.retain(|cut| !matches!(cut, Cut::Lines(_)));
-        assert!(matches!(cuts[..], [Cut::Oversized { bytes: 1_000_000.. }]));
+        assert!(matches!(cuts[..], [Cut::Oversized { bytes: 1_000_000.., .. }]));
     };
     check(Box::new(StreamCutter::new(10_000)), b"{");
     check(Box::new(StreamCutter::new(10_000)), b"9999999 ");

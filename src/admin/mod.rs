@@ -1,10 +1,12 @@
-//! The admin address: metrics, health and reload, for operators on the same machine.
+//! The admin address: metrics, health, reload and the replay of dead letters, for operators on the same machine.
 //!
 //! Owns the HTTP form of these. It knows nothing of how they come about: what it shows and what it
 //! may ask for is in [`Control`].
 //!
 //! What always holds: an answer holds no event and no secret.
 
+mod replay;
 mod server;
 
+pub use replay::{Replay, ReplayAnswer, ReplayError, ReplayPlace, ReplayRequest};
 pub use server::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::replay::{Replay, replay};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -38,6 +39,8 @@ pub struct Control {
     pub ready: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Replays dead letters.
+    pub replay: Replay,
 }
 
 /// The answer of `/readyz`.
@@ -87,7 +90,7 @@ pub struct Admin {
     socket: TcpSocket,
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Admin {
     /// Binds the address.
@@ -148,7 +151,7 @@ impl Listening {
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let control = Arc::clone(&control);
-                    async move { Ok::<_, Infallible>(answer(&request, &control).await) }
+                    async move { Ok::<_, Infallible>(answer(request, &control).await) }
                 });
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -164,7 +167,7 @@ impl Listening {
     }
 }
 
-async fn answer(request: &Request<Incoming>, control: &Control) -> Answer {
+async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
     let reading = matches!(*method, Method::GET | Method::HEAD);
     match path {
@@ -182,12 +185,13 @@ async fn answer(request: &Request<Incoming>, control: &Control) -> Answer {
             });
             reload(control, wait).await
         }
+        "/dead-letters/replay" if *method == Method::POST => replay(request, &control.replay).await,
         "/metrics" | "/healthz" | "/readyz" => not_allowed("GET, HEAD"),
-        "/reload" => not_allowed("POST"),
+        "/reload" | "/dead-letters/replay" => not_allowed("POST"),
         _ => error(
             StatusCode::NOT_FOUND,
             "not_found",
-            "there is /metrics, /healthz, /readyz and /reload",
+            "there is /metrics, /healthz, /readyz, /reload and /dead-letters/replay",
         ),
     }
 }
@@ -223,11 +227,11 @@ fn not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     json_answer(status, &json!({ "code": code, "message": message }))
 }
 
-fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
+pub(super) fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
     text(status, "application/json", format!("{body}\n"))
 }
 

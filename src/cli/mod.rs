@@ -3,9 +3,11 @@
 //! Owns arguments, what is printed, and exit codes: 0 done, 1 failed, 2 wrong usage or config.
 //! Output meant for programs goes to standard output, all else to standard error.
 
+mod ask;
 mod check;
 mod demo;
 mod explain;
+mod log;
 mod logging;
 mod reference;
 mod reload;
@@ -39,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Make a running daemon read its config again
     Reload(reload::ReloadArgs),
+    /// Look into the log and the dead letters of a daemon, which may be running
+    Log(log::LogArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
     /// Print the config reference, generated from the config types
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Log(args) => log::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

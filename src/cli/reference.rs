@@ -49,9 +49,10 @@ use [config.schema.json](config.schema.json).
 const EXAMPLE: &str = include_str!("../../examples/production.toml");
 
 /// The headings of the page, and where in the schema they are.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("[daemon]", "/properties/daemon"),
     ("[log]", "/properties/log"),
+    ("[dead_letters]", "/properties/dead_letters"),
     ("[admin]", "/properties/admin"),
     ("[consent]", "/properties/consent"),
     ("[[categories]]", "/properties/categories"),

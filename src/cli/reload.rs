@@ -2,22 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::StatusCode;
 
 use crate::admin::ReloadAnswer;
 use crate::config;
-
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a daemon may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Arguments of `reload`.
 #[derive(Debug, Args)]
@@ -39,40 +29,19 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("cannot start: {error}")),
+    let path = if args.wait { "/reload?wait=1" } else { "/reload" };
+    let (status, body) = match super::ask::post(admin, path, Vec::new()) {
+        Ok(answer) => answer,
+        Err(error) => return failed(&error),
     };
-    let asked =
-        runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(admin, args.wait)).await });
-    match asked {
-        Ok(Ok(answer)) => report(answer),
-        Ok(Err(error)) => {
-            failed(&format!("cannot ask the daemon at {admin}: {error}; does it run?"))
-        }
-        Err(_) => failed(&format!("the daemon at {admin} did not answer within {TIMEOUT:?}")),
+    if status != StatusCode::OK && status != StatusCode::UNPROCESSABLE_ENTITY {
+        let said = String::from_utf8_lossy(&body);
+        return failed(&format!("the daemon at {admin} answered {status}: {}", said.trim()));
     }
-}
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-async fn ask(admin: std::net::SocketAddr, wait: bool) -> Result<ReloadAnswer, Failure> {
-    let stream = TcpStream::connect(admin).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(if wait { "/reload?wait=1" } else { "/reload" })
-        .header(header::HOST, admin.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
-    if status == StatusCode::OK || status == StatusCode::UNPROCESSABLE_ENTITY {
-        return Ok(serde_json::from_slice(&body)?);
+    match serde_json::from_slice(&body) {
+        Ok(answer) => report(answer),
+        Err(error) => failed(&format!("the daemon at {admin} answered nonsense: {error}")),
     }
-    Err(format!("it answered {status}: {}", String::from_utf8_lossy(&body).trim()).into())
 }
 
 fn report(answer: ReloadAnswer) -> ExitCode {

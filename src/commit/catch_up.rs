@@ -19,7 +19,7 @@ use crate::shard::Plan;
 const READ_BYTES: usize = 256 * 1024;
 
 /// Chunks are of this size, so that several fit in a destination's buffer.
-const CHUNK_BYTES: usize = 16 * 1024;
+pub(super) const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Catching up is worth a word in the daemon's log if it takes longer.
 const LOOK: Duration = Duration::from_millis(200);
@@ -218,7 +218,7 @@ fn source_of(block: &Block<'_>, plans: &Handle<Plan>) -> SourceId {
     table.source(block.source()).unwrap_or(table.any_source())
 }
 
-fn instant_of(unix_ms: u64) -> Instant {
+pub(super) fn instant_of(unix_ms: u64) -> Instant {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let age = since.saturating_sub(Duration::from_millis(unix_ms));
     let now = Instant::now();

@@ -14,11 +14,13 @@
 //! cursor is written only up to what it has settled; no destination keeps another one, or the intake,
 //! waiting.
 
+mod again;
 mod catch_up;
 mod committer;
 mod portion;
 mod state;
 
+pub use again::Again;
 pub use catch_up::CatchUp;
 pub use committer::{Committer, Limits};
 pub use portion::{Answer, Intake, Portion};

@@ -18,6 +18,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// `[log]`; `None` if it is switched off.
     pub log: Option<Log>,
+    /// `[dead_letters]`; `None` if there is no log.
+    pub dead_letters: Option<DeadLetters>,
     /// `[admin]`
     pub admin: Admin,
     /// `[consent]`
@@ -98,6 +100,19 @@ pub enum LogSync {
     Interval(Duration),
     /// When the system likes.
     Off,
+}
+
+/// `[dead_letters]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Their folder.
+    pub folder: PathBuf,
+    /// Whether lines that are rejected on the way in are kept.
+    pub rejected_on_ingest: bool,
+    /// What they may take on the disk.
+    pub max_bytes: u64,
+    /// What is older goes.
+    pub max_age: Duration,
 }
 
 /// `[admin]`

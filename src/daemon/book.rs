@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use crate::commit::{CatchUp, Committer, Intake, Limits, Log};
-use crate::config::{self, LOG_SEGMENT_BYTES, LogSync};
+use crate::config::{self, Config, LOG_SEGMENT_BYTES, LogSync};
+use crate::dead_letters::{self, DeadLetters};
 use crate::destination::{FileCare, Outlet, Running};
 use crate::log::{
     Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, StableId,
@@ -22,6 +24,7 @@ pub(super) struct Book {
     /// Where those begin that had a cursor when the daemon started, and what waits for them.
     beginnings: HashMap<StableId, (Position, u64)>,
     care: FileCare,
+    dead_letters: Arc<DeadLetters>,
 }
 
 /// A log that was opened.
@@ -36,11 +39,19 @@ impl Book {
     ///
     /// # Errors
     /// A sentence.
-    pub(super) fn open(config: &config::Log, workers: usize) -> Result<Opened, String> {
-        Self::try_open(config, workers).map_err(|error| format!("log: {error}"))
+    pub(super) fn open(
+        config: &config::Log,
+        dead_letters: &dead_letters::Settings,
+        workers: usize,
+    ) -> Result<Opened, String> {
+        Self::try_open(config, dead_letters, workers).map_err(|error| format!("log: {error}"))
     }
 
-    fn try_open(config: &config::Log, workers: usize) -> Result<Opened, LogError> {
+    fn try_open(
+        config: &config::Log,
+        dead_letters: &dead_letters::Settings,
+        workers: usize,
+    ) -> Result<Opened, LogError> {
         let folder = Folder::open(Arc::new(Disk), &config.folder, Kind::Events)?;
         let is_empty = folder.segments()?.is_empty();
         let identities = Identities::open(&folder, is_empty)?;
@@ -52,11 +63,7 @@ impl Book {
                 "cursors were damaged: some events may be delivered again"
             );
         }
-        let sync = match config.sync {
-            LogSync::Commit => SyncMode::Commit,
-            LogSync::Interval(_) => SyncMode::Interval,
-            LogSync::Off => SyncMode::Off,
-        };
+        let sync = sync_mode(config.sync);
         let options = Options {
             segment_bytes: LOG_SEGMENT_BYTES,
             max_bytes: config.max_bytes,
@@ -74,24 +81,35 @@ impl Book {
         let limits = Limits {
             window: config.window,
             sync,
-            sync_every: match config.sync {
-                LogSync::Interval(every) => every,
-                LogSync::Commit | LogSync::Off => config.window,
-            },
+            sync_every: sync_every(config),
             max_age: config.max_age,
             drop_oldest: config.drop_oldest,
         };
+        let dead_letters = Arc::new(DeadLetters::open(dead_letters)?);
         let (committer, intake) = Committer::start(writer, cursors, limits, workers)
             .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
         let log = Arc::clone(committer.log());
         let identities = Arc::new(Mutex::new(identities));
         let care = FileCare { cuts: true, syncs: sync == SyncMode::Commit };
-        Ok(Opened { book: Arc::new(Self { log, identities, beginnings, care }), committer, intake })
+        let book = Self { log, identities, beginnings, care, dead_letters };
+        Ok(Opened { book: Arc::new(book), committer, intake })
     }
 
     /// What it asks of file destinations.
     pub(super) fn care(&self) -> FileCare {
         self.care
+    }
+
+    /// Where events go that failed for good.
+    pub(super) fn dead_letters(&self) -> &Arc<DeadLetters> {
+        &self.dead_letters
+    }
+
+    /// The destinations that have, or had, this name in the log.
+    pub(super) fn named(&self, name: &str) -> Vec<StableId> {
+        let identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = identities.all().filter(|(_, identity, _)| identity.name == name);
+        named.map(|(id, ..)| id).collect()
     }
 
     pub(super) fn log(&self) -> &Arc<Log> {
@@ -152,5 +170,38 @@ impl Book {
         let (from, unread) = self.beginnings.get(&id).copied().unwrap_or((end, 0));
         outlet.add_unread(unread);
         CatchUp::start(Arc::clone(outlet), log, plans.clone(), Vec::new(), move || from);
+    }
+}
+
+/// How dead letters are kept; `None` without a log.
+pub(super) fn dead_letter_settings(
+    config: &Config,
+    sources: &Arc<[String]>,
+) -> Option<dead_letters::Settings> {
+    let (log, dead_letters) = (config.log.as_ref()?, config.dead_letters.as_ref()?);
+    Some(dead_letters::Settings {
+        folder: dead_letters.folder.clone(),
+        max_bytes: dead_letters.max_bytes,
+        max_age: dead_letters.max_age,
+        keeps_rejected: dead_letters.rejected_on_ingest,
+        sync: sync_mode(log.sync),
+        sync_every: sync_every(log),
+        free_floor_bytes: log.free_space_min,
+        sources: Arc::clone(sources),
+    })
+}
+
+fn sync_mode(sync: LogSync) -> SyncMode {
+    match sync {
+        LogSync::Commit => SyncMode::Commit,
+        LogSync::Interval(_) => SyncMode::Interval,
+        LogSync::Off => SyncMode::Off,
+    }
+}
+
+fn sync_every(log: &config::Log) -> Duration {
+    match log.sync {
+        LogSync::Interval(every) => every,
+        LogSync::Commit | LogSync::Off => log.window,
     }
 }

@@ -10,6 +10,7 @@ use super::fleet::Fleet;
 use super::notify;
 use super::signal::{Asked, Signals};
 use crate::commit::Committer;
+use crate::dead_letters::DeadLetters;
 use crate::shard::{Intake, Pool};
 use tokio::task::JoinSet;
 
@@ -24,6 +25,7 @@ pub(super) struct Running {
     pub(super) intake: Intake,
     pub(super) pool: Pool,
     pub(super) committer: Option<Committer>,
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
     pub(super) fleet: Fleet,
 }
 
@@ -56,7 +58,7 @@ pub(super) async fn drain(running: Running, patience: Duration, signals: &mut Si
 }
 
 async fn drain_until(running: Running, until: Instant) -> Drained {
-    let Running { mut sources, intake, pool, committer, mut fleet } = running;
+    let Running { mut sources, intake, pool, committer, dead_letters, mut fleet } = running;
     let stopped = async { while sources.join_next().await.is_some() {} };
     if timeout_at(until, stopped).await.is_err() {
         warn!("some connections did not end in time: they are cut");
@@ -78,6 +80,11 @@ async fn drain_until(running: Running, until: Instant) -> Drained {
     }
     if let Some(committer) = committer {
         let (left, sound) = finish_log(committer, fleet, until).await;
+        let buried = match dead_letters {
+            Some(letters) => finish_dead_letters(letters).await,
+            None => true,
+        };
+        let sound = sound && buried;
         if left > 0 {
             info!(events = left, "waiting in the log for the next start");
         }
@@ -109,6 +116,15 @@ async fn finish_log(committer: Committer, fleet: Fleet, until: Instant) -> (u64,
         Err(_) => false,
     };
     (left.iter().map(|(_, events)| events).sum(), sound)
+}
+
+/// Makes the last dead letters durable; whether all of them are.
+async fn finish_dead_letters(letters: Arc<DeadLetters>) -> bool {
+    let finished = tokio::task::spawn_blocking(move || {
+        letters.finish();
+        letters.failure().is_none()
+    });
+    finished.await.unwrap_or(false)
 }
 
 /// Lets the workers finish what was read; how many of them died, if they ended at all.

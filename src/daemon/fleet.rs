@@ -175,7 +175,10 @@ impl Fleet {
                         );
                     }
                     let plans = plans.clone();
-                    let running = Running::start(outlet, sink, limits, retry, plans, after);
+                    let dead_letters =
+                        self.book.as_ref().map(|book| Arc::clone(book.dead_letters()));
+                    let running =
+                        Running::start(outlet, sink, limits, retry, plans, after, dead_letters);
                     self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }

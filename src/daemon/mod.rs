@@ -12,7 +12,9 @@ mod fleet;
 mod lock;
 mod notify;
 mod pulse;
+mod readmit;
 mod reload;
+mod replay;
 mod signal;
 mod wire;
 

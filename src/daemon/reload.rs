@@ -61,6 +61,7 @@ impl Reloader {
             config.sources = running_sources(&running, &config);
             config.daemon = running_daemon(&running, &config);
             config.admin = running.admin;
+            config.dead_letters = running.dead_letters.clone();
             let table = RoutingTable::compile(&config.table_spec(version))
                 .map_err(|error| vec![format!("{error} (a change of sources needs a restart)")])?;
             let slots = roster.prepare(&config.destinations, &exposition).await?;
@@ -181,6 +182,7 @@ fn needs_restart(running: &Config, next: &Config) -> Vec<String> {
     compare("daemon.workers".into(), a.workers == b.workers);
     compare("daemon.max_event_bytes".into(), a.max_event_bytes == b.max_event_bytes);
     compare("daemon.ingest_bytes_max".into(), a.ingest_bytes_max == b.ingest_bytes_max);
+    compare("dead_letters".into(), running.dead_letters == next.dead_letters);
     compare("admin.listen".into(), running.admin == next.admin);
     for source in &running.sources {
         let now = next.sources.iter().find(|other| other.name == source.name);

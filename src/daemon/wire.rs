@@ -14,17 +14,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::book::{Book, Opened};
+use super::book::{Book, Opened, dead_letter_settings};
 use super::drain::{self, Running};
 use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
 use super::notify;
 use super::pulse::Pulse;
+use super::readmit::Readmit;
 use super::reload::{Next, Reloader};
+use super::replay::{Parts, Replayer};
 use super::signal::{Asked, Signals};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
 use crate::commit::Committer;
 use crate::config::{self, Config, Input, Loaded};
+use crate::dead_letters::DeadLetters;
 use crate::ingest::{self, Budget, HttpLimits, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
 use crate::route::{Handle, RoutingTable, SourceId};
@@ -60,6 +63,8 @@ pub struct Daemon {
     pool: Pool,
     intake: Intake,
     committer: Option<Committer>,
+    dead_letters: Option<Arc<DeadLetters>>,
+    replayer: Arc<Replayer>,
     phase: Arc<AtomicU8>,
     stop_sources: CancellationToken,
     stop_admin: CancellationToken,
@@ -134,15 +139,20 @@ impl Daemon {
         let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
         let (inputs, admin) = bind(&config)?;
         let workers = config.daemon.workers.get();
-        let opened = match config.log.clone() {
+        let names: Arc<[String]> =
+            config.sources.iter().map(|source| source.name.clone()).collect();
+        let opened = match config.log.clone().zip(dead_letter_settings(&config, &names)) {
             None => None,
-            Some(log) => {
-                let opening = tokio::task::spawn_blocking(move || Book::open(&log, workers));
+            Some((log, letters)) => {
+                let opening =
+                    tokio::task::spawn_blocking(move || Book::open(&log, &letters, workers));
                 Some(opening.await.map_err(|error| fail(error.to_string()))?.map_err(fail)?)
             }
         };
         let book = opened.as_ref().map(|opened| Arc::clone(&opened.book));
-        let mut fleet = Fleet::new(config.daemon.memory_max, book);
+        let dead_letters = book.as_ref().map(|book| Arc::clone(book.dead_letters()));
+        let rejected = dead_letters.clone().filter(|letters| letters.keeps_rejected());
+        let mut fleet = Fleet::new(config.daemon.memory_max, book.clone());
         let prepared = fleet.roster().prepare(&config.destinations, &exposition).await;
         let slots = prepared.map_err(|reasons| StartError { reasons })?;
 
@@ -160,18 +170,26 @@ impl Daemon {
             exposition.add_source(&source.name, counters);
         }
         let max_event_bytes = config.daemon.max_event_bytes;
-        let names: Arc<[String]> =
-            config.sources.iter().map(|source| source.name.clone()).collect();
         let (committer, to_log) = match opened {
             Some(Opened { committer, intake, .. }) => {
                 exposition.add_log(committer.log().counters());
+                if let Some(dead_letters) = &dead_letters {
+                    exposition.add_dead_letters(dead_letters.counters());
+                }
                 (Some(committer), Some((intake, names)))
             }
             None => (None, None),
         };
-        let (pool, intake) =
-            Pool::start(workers, &plans, &counters, &budget, max_event_bytes, to_log.as_ref())
-                .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
+        let (pool, intake) = Pool::start(
+            workers,
+            &plans,
+            &counters,
+            &budget,
+            max_event_bytes,
+            to_log.as_ref(),
+            rejected.as_ref(),
+        )
+        .map_err(|error| fail(format!("cannot start the workers: {error}")))?;
 
         // The last thing that can fail: from here on somebody may connect.
         let mut addresses: Vec<_> =
@@ -197,6 +215,7 @@ impl Daemon {
                 full: full.clone(),
                 workers: Arc::new(intake.clone()),
                 max_event_bytes,
+                dead_letters: rejected.clone(),
                 stop: stop_sources.clone(),
             };
             sources.spawn(async move {
@@ -211,6 +230,12 @@ impl Daemon {
         let stalled = Arc::new(AtomicBool::new(false));
         let (reloads, requests) = mpsc::channel(RELOADS_MAX);
         let stop_admin = CancellationToken::new();
+        let replayer = Replayer::new(book.zip(to_log).map(|(book, (to_log, _))| Parts {
+            book,
+            to_log,
+            plans: plans.clone(),
+            readmit: Readmit { budget: budget.clone(), workers: intake.clone() },
+        }));
         let control = Arc::new(Control {
             metrics: {
                 let exposition = Arc::clone(&exposition);
@@ -222,6 +247,13 @@ impl Daemon {
                 Box::new(move || readiness(phase.load(Relaxed), stalled.load(Relaxed)))
             },
             reloads,
+            replay: {
+                let replayer = Arc::clone(&replayer);
+                Box::new(move |asked| {
+                    let replayer = Arc::clone(&replayer);
+                    Box::pin(async move { replayer.replay(asked).await })
+                })
+            },
         });
         tokio::spawn(admin.serve(control, stop_admin.clone()));
         spawn_stall_watch(budget, Arc::clone(&stalled), stop_admin.clone());
@@ -242,6 +274,8 @@ impl Daemon {
             pool,
             intake,
             committer,
+            dead_letters,
+            replayer,
             phase,
             stop_sources,
             stop_admin,
@@ -320,6 +354,10 @@ impl Daemon {
                         error!("the log can't be written to; stopping");
                         return true;
                     }
+                    if self.dead_letters.as_ref().is_some_and(|it| it.failure().is_some()) {
+                        error!("the dead letters can't be written to; stopping");
+                        return true;
+                    }
                     if pulse.is_felt(self.pool.progress()) {
                         notify::watchdog();
                     }
@@ -343,12 +381,14 @@ impl Daemon {
     async fn drain(self, signals: &mut Signals, died: bool) -> ExitCode {
         self.phase.store(DRAINING, Relaxed);
         self.stop_sources.cancel();
+        self.replayer.close().await;
         let patience = self.reloader.config.daemon.shutdown_timeout;
         let running = Running {
             sources: self.sources,
             intake: self.intake,
             pool: self.pool,
             committer: self.committer,
+            dead_letters: self.dead_letters,
             fleet: self.reloader.fleet,
         };
         let drained = drain::drain(running, patience, signals).await;

@@ -16,6 +16,7 @@ use super::rejudge::{Rules, judge_again};
 use super::retry::{self, Outcome};
 use super::sink::Sink;
 use crate::config::Retry;
+use crate::dead_letters::{DeadLetters, Reason};
 use crate::metrics::{DeliveryMetrics, DropReason};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) keys: Arc<Keys>,
     pub(super) health: Health,
     pub(super) metrics: DeliveryMetrics,
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
     pub(super) orders: watch::Receiver<Orders>,
 }
 
@@ -38,18 +40,30 @@ pub(super) struct Settled {
     pub(super) left: VecDeque<Batch>,
 }
 
+/// What a batch was split into, in order, as far as it is neither delivered nor dropped.
+#[derive(Default)]
+struct Parts {
+    waiting: VecDeque<Batch>,
+    /// Single events that the destination rejected, and why the last one was. They become dead letters
+    /// together: a write to the disk for each would take longer than finding them.
+    rejected: Vec<Batch>,
+    why: String,
+}
+
 /// Brings `batch` through `sink`, or stops when the orders say so.
 pub(super) async fn settle(shared: Arc<Shared>, mut sink: Sink, batch: Batch) -> Settled {
     // What is in the queue is pending, what left it was counted: stopping at any await is safe.
-    let mut left = VecDeque::from([batch]);
+    let mut parts = Parts { waiting: VecDeque::from([batch]), ..Parts::default() };
     let mut orders = shared.orders.clone();
     tokio::select! {
         biased;
-        () = Box::pin(deliver(&shared, &mut sink, &mut left)) => {}
+        () = Box::pin(deliver(&shared, &mut sink, &mut parts)) => {}
         () = stopped(&mut orders) => {}
         () = shared.leaves_to_log() => {}
     }
-    Settled { sink, left }
+    let Parts { mut waiting, rejected, .. } = parts;
+    waiting.extend(rejected);
+    Settled { sink, left: waiting }
 }
 
 /// Waits for the time at which deliveries have to stop.
@@ -73,19 +87,19 @@ pub(super) async fn stopped(orders: &mut watch::Receiver<Orders>) {
     }
 }
 
-/// Delivers the one batch in `left`, or all that it is split into, in order.
-async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
+/// Delivers the one batch in `parts`, or all that it is split into, in order.
+async fn deliver(shared: &Shared, sink: &mut Sink, parts: &mut Parts) {
     let mut trial = Trial::new(shared);
-    while let Some(batch) = left.front_mut() {
+    while let Some(batch) = parts.waiting.front_mut() {
         let turn = trial.wait_for_turn().await;
         if let Turn::GiveUp = turn {
-            trial.give_up(left);
+            trial.give_up(parts).await;
             continue;
         }
         trial.judged_by = shared.plans.load().table().version();
         shared.judge(batch).await;
         if batch.events() == 0 {
-            left.pop_front();
+            parts.waiting.pop_front();
             continue;
         }
         if let Turn::Judge = turn {
@@ -94,30 +108,31 @@ async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
         match trial.attempt(sink, batch).await {
             Outcome::Delivered => {
                 trial.answered();
-                if let Some(batch) = left.pop_front() {
+                if let Some(batch) = parts.waiting.pop_front() {
                     shared.count_delivered(&batch);
                 }
             }
-            Outcome::Reject { .. } => {
+            Outcome::Reject { why } => {
                 trial.answered();
-                if let Some(batch) = left.pop_front() {
-                    shared.split(batch, left);
-                }
+                shared.split(why, parts);
             }
             Outcome::Retry { after, why } => {
                 shared.health.fails(&why, Instant::now());
+                shared.bury_rejected(parts).await;
                 if !trial.may_try_again(after, why) {
-                    trial.give_up(left);
+                    trial.give_up(parts).await;
                 }
             }
             Outcome::Hold { why } => {
                 shared.health.holds(&why, Instant::now());
+                shared.bury_rejected(parts).await;
                 if !trial.may_try_again(None, why) {
-                    trial.give_up(left);
+                    trial.give_up(parts).await;
                 }
             }
         }
     }
+    shared.bury_rejected(parts).await;
 }
 
 /// What a wait ended with.
@@ -229,12 +244,15 @@ impl<'s> Trial<'s> {
         retry::give_up_at(&self.shared.retry, first)
     }
 
-    fn give_up(&mut self, left: &mut VecDeque<Batch>) {
+    async fn give_up(&mut self, parts: &mut Parts) {
         self.failures = 0;
-        if let Some(batch) = left.pop_front() {
+        if let Some(batch) = parts.waiting.front() {
             let shared = self.shared;
             shared.health.gave_up(batch.events(), &self.why);
-            shared.drop_batch(DropReason::GaveUp, &batch);
+            // It stays among the parts until it is stored: stopping meanwhile leaves it pending.
+            shared.bury(Reason::GaveUp, &self.why, std::slice::from_ref(batch)).await;
+            shared.drop_batch(DropReason::GaveUp, batch);
+            parts.waiting.pop_front();
         }
     }
 }
@@ -305,15 +323,30 @@ impl Shared {
         }
     }
 
-    /// Puts the halves of a rejected batch in its place, or drops the bad event.
-    fn split(&self, batch: Batch, left: &mut VecDeque<Batch>) {
+    /// Puts the halves of the rejected batch in its place, or the bad event among the rejected.
+    fn split(&self, why: String, parts: &mut Parts) {
+        let Some(batch) = parts.waiting.pop_front() else { return };
         let (front, back) = batch.halve(&self.keys);
         match back {
-            None => self.drop_batch(DropReason::RejectedByDestination, &front),
-            Some(back) => {
-                left.push_front(back);
-                left.push_front(front);
+            None => {
+                parts.rejected.push(front);
+                parts.why = why;
             }
+            Some(back) => {
+                parts.waiting.push_front(back);
+                parts.waiting.push_front(front);
+            }
+        }
+    }
+
+    /// Drops the rejected events, once they are dead letters.
+    async fn bury_rejected(&self, parts: &mut Parts) {
+        if parts.rejected.is_empty() {
+            return;
+        }
+        self.bury(Reason::RejectedByDestination, &parts.why, &parts.rejected).await;
+        for batch in parts.rejected.drain(..) {
+            self.drop_batch(DropReason::RejectedByDestination, &batch);
         }
     }
 

@@ -17,6 +17,7 @@ use super::health::Health;
 use super::queue::{Closed, Outlet};
 use super::sink::Sink;
 use crate::config::{BatchLimits, Retry};
+use crate::dead_letters::DeadLetters;
 use crate::metrics::{DeliveryMetrics, DropReason};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -44,8 +45,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts delivering what is offered to `outlet`, once everyone in `after` is gone. To be called
-    /// within a tokio runtime.
+    /// Starts delivering what is offered to `outlet`, once everyone in `after` is gone; what fails for
+    /// good goes to `dead_letters`. To be called within a tokio runtime.
     ///
     /// The metrics recorder must be installed before.
     #[must_use]
@@ -56,6 +57,7 @@ impl Running {
         retry: Retry,
         plans: Handle<Plan>,
         after: Vec<CancellationToken>,
+        dead_letters: Option<Arc<DeadLetters>>,
     ) -> Self {
         let (sender, orders) = watch::channel(Orders::default());
         let keys = Arc::new(Keys::new(RandomState::new().hash_one(outlet.id())));
@@ -65,6 +67,7 @@ impl Running {
             keys: Arc::clone(&keys),
             health: Health::new(outlet.name().to_owned(), Arc::clone(outlet.counters())),
             metrics: DeliveryMetrics::new(outlet.name()),
+            dead_letters,
             outlet: Arc::clone(&outlet),
             orders,
         };

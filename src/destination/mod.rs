@@ -19,6 +19,7 @@ mod batcher;
 mod rejudge;
 
 mod attempt;
+mod bury;
 mod deliver;
 mod health;
 mod retry;

@@ -25,6 +25,9 @@ pub struct Frame {
     pub received_at: Instant,
     /// Where the answer goes, if the sender gets one.
     pub reply: Option<oneshot::Sender<Report>>,
+    /// Whether the lines were rejected before and are kept as dead letters: those that are rejected again
+    /// stay where they are.
+    pub is_replayed: bool,
     /// The room they take, given back when the worker drops the last frame of a read.
     _room: Arc<Room>,
 }
@@ -40,7 +43,15 @@ impl Frame {
     ) -> Self {
         let Run { mut bytes, start } = lines.into();
         bytes.resize(bytes.len() + PADDING, 0);
-        Self { bytes: Buffer::from(bytes), start, source, received_at, reply: None, _room: room }
+        Self {
+            bytes: Buffer::from(bytes),
+            start,
+            source,
+            received_at,
+            reply: None,
+            is_replayed: false,
+            _room: room,
+        }
     }
 
     /// Lets the memory of the lines go back to `buffers` when the worker is done with it.

@@ -14,6 +14,7 @@ use super::frame::{Frame, Report};
 use super::framing::{Cut, Run};
 use super::tails::Tails;
 use crate::buffer::Buffers;
+use crate::dead_letters::DeadLetters;
 use crate::metrics::SourceCounters;
 use crate::parse::{PADDING, RejectReason};
 use crate::route::SourceId;
@@ -47,6 +48,8 @@ pub struct Context {
     pub workers: Arc<dyn Workers>,
     /// Longest line that is an event.
     pub max_event_bytes: usize,
+    /// Where rejected lines go, if they are kept.
+    pub dead_letters: Option<Arc<DeadLetters>>,
     /// Cancelled to make it drain.
     pub stop: CancellationToken,
 }
@@ -105,8 +108,8 @@ impl Lane {
         for cut in cuts.drain(..) {
             let piece = match cut {
                 Cut::Lines(run) => self.send_run(run, &room, received_at, pieces.is_some())?,
-                Cut::Oversized { bytes } => {
-                    self.count_oversized(bytes);
+                Cut::Oversized { bytes, head } => {
+                    self.count_oversized(bytes, &head, received_at);
                     Some(Piece::Oversized)
                 }
                 Cut::Blank { lines } => Some(Piece::Blank(lines)),
@@ -151,10 +154,13 @@ impl Lane {
         self.buffers.give_back(large.bytes);
     }
 
-    fn count_oversized(&self, bytes: u64) {
+    fn count_oversized(&self, bytes: u64, head: &[u8], received_at: Instant) {
         let counters = &self.context.counters;
         counters.received.fetch_add(1, Relaxed);
         counters.bytes.fetch_add(bytes, Relaxed);
         counters.add_rejected(RejectReason::TooLarge, 1);
+        if let Some(dead_letters) = &self.context.dead_letters {
+            dead_letters.offer_oversized(self.context.source, bytes, head, received_at);
+        }
     }
 }

@@ -105,6 +105,7 @@ pub(super) fn context(judges: &Arc<Judges>, budget_bytes: usize, tail_bytes: usi
         full: watch::channel(false).1,
         workers: Arc::clone(judges) as Arc<dyn Workers>,
         max_event_bytes: MAX_EVENT_BYTES,
+        dead_letters: None,
         stop: CancellationToken::new(),
     }
 }

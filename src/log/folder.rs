@@ -25,6 +25,8 @@ pub struct Folder {
     pub(super) fs: Arc<dyn FileSystem>,
     pub(super) path: Arc<Path>,
     pub(super) kind: Kind,
+    /// Whoever only looks changes nothing: no copies of what is damaged, nothing mended.
+    pub(super) only_looks: bool,
 }
 
 impl std::fmt::Debug for Folder {
@@ -75,7 +77,18 @@ impl Folder {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             uninterrupted(|| fs.sync_dir(parent)).map_err(LogError::io("sync", parent))?;
         }
-        Ok(Self { fs, path: path.into(), kind })
+        Ok(Self { fs, path: path.into(), kind, only_looks: false })
+    }
+
+    /// The log in the directory `path`, for looking only: nothing is created, copied or mended, so it may
+    /// be looked at beside its writer.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if it is not there or can't be read.
+    pub fn look(fs: Arc<dyn FileSystem>, path: &Path, kind: Kind) -> Result<Self, LogError> {
+        let folder = Self { fs, path: path.into(), kind, only_looks: true };
+        folder.numbers()?;
+        Ok(folder)
     }
 
     /// The directory.
@@ -181,7 +194,9 @@ impl Folder {
     /// Copies a damaged range of a segment to `damaged/`, once. Evidence for an investigation: if the
     /// copy fails, the log goes on without it.
     pub(super) fn keep_damaged(&self, number: u32, range: &Range<u64>) {
-        let _ = self.copy_damaged(number, range);
+        if !self.only_looks {
+            let _ = self.copy_damaged(number, range);
+        }
     }
 
     fn copy_damaged(&self, number: u32, range: &Range<u64>) -> Result<(), LogError> {

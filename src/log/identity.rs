@@ -65,6 +65,22 @@ impl Identities {
         Ok(Self { twin, next, entries })
     }
 
+    /// The registry of a log that is only looked at; empty if there is none.
+    ///
+    /// # Errors
+    /// [`LogError::Lost`], [`LogError::Io`].
+    pub fn look(folder: &Folder) -> Result<Self, LogError> {
+        match Twin::open(folder, "identities", MAGIC)? {
+            (twin, Kept::Nothing) => Ok(Self { twin, next: 1, entries: Vec::new() }),
+            _ => Self::open(folder, false),
+        }
+    }
+
+    /// Every destination that there ever was, oldest first; whether it is one still.
+    pub fn all(&self) -> impl Iterator<Item = (StableId, &Identity, bool)> {
+        self.entries.iter().map(|entry| (entry.id, &entry.identity, !entry.retired))
+    }
+
     /// The IDs of these destinations, in their order. New ones are made durable first.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! What is in a log, and is it sound: answers for people, read from the files beside a running writer.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 
 use super::error::LogError;
 use super::folder::{Folder, SegmentInfo};
@@ -12,7 +14,7 @@ use super::scan::{Damage, Found, Frames};
 use super::view::Layout;
 
 /// What one segment holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentCheck {
     /// Which.
     pub segment: SegmentInfo,
@@ -25,8 +27,44 @@ pub struct SegmentCheck {
     /// Damage. At the end of the newest segment of a log that is being written to, a commit that is
     /// not finished yet looks like it.
     pub damage: Damage,
+    /// Where the first [`PLACES_MAX`] damaged stretches are.
+    pub places: Vec<Place>,
     /// Bytes that an erasure replaced because they were damaged.
     pub wiped_bytes: u64,
+}
+
+/// How many damaged stretches of a segment are named.
+pub const PLACES_MAX: usize = 100;
+
+/// A damaged stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it begins.
+    pub position: Position,
+    /// Its length.
+    pub bytes: u64,
+    /// Events in it, if that is known.
+    pub events: Option<u32>,
+}
+
+impl SegmentCheck {
+    /// Whether the only damage is what stands at the end of the file: in the newest segment, that may
+    /// be a commit that is being written, or that was when the power went.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        let end = |place: &Place| u64::from(place.position.offset()) + place.bytes;
+        self.damage.stretches == 1
+            && self.places.first().is_some_and(|place| end(place) >= self.segment.bytes)
+    }
+
+    fn add_damage(&mut self, range: &Range<u64>, events: Option<u32>) {
+        self.damage.add(range, events);
+        if self.places.len() < PLACES_MAX {
+            let offset = u32::try_from(range.start).unwrap_or(u32::MAX);
+            let position = Position::new(self.segment.number, offset);
+            self.places.push(Place { position, bytes: range.end - range.start, events });
+        }
+    }
 }
 
 /// Reads every segment through and checks everything.
@@ -42,20 +80,40 @@ pub fn verify(
     let mut done_bytes = 0;
     let mut checks = Vec::with_capacity(segments.len());
     for segment in segments {
-        checks.push(verify_segment(folder, segment)?);
+        // One that was released meanwhile needs no look.
+        checks.extend(verify_segment(folder, segment)?);
         done_bytes += segment.bytes;
         progress(Progress { done_bytes, total_bytes });
     }
     Ok(checks)
 }
 
-fn verify_segment(folder: &Folder, segment: SegmentInfo) -> Result<SegmentCheck, LogError> {
+/// Checks one segment; `None` if it is gone.
+///
+/// # Errors
+/// [`LogError::Io`].
+pub fn verify_segment(
+    folder: &Folder,
+    segment: SegmentInfo,
+) -> Result<Option<SegmentCheck>, LogError> {
     let path = folder.segment_path(segment.number);
-    let file = folder.open_segment(segment.number, Open::Read)?;
+    let file = match folder.open_segment(segment.number, Open::Read) {
+        Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        opened => opened?,
+    };
     let mut frames = Frames::new(file, segment.number);
     let damage = Damage::default();
-    let mut check =
-        SegmentCheck { segment, frames: 0, blocks: 0, records: 0, damage, wiped_bytes: 0 };
+    let mut check = SegmentCheck {
+        segment,
+        frames: 0,
+        blocks: 0,
+        records: 0,
+        damage,
+        places: Vec::new(),
+        wiped_bytes: 0,
+    };
     loop {
         match frames.next(0, segment.bytes, segment.bytes).map_err(LogError::io("read", &path))? {
             Found::Frame { header, payload } if header.wiped => {
@@ -68,15 +126,15 @@ fn verify_segment(folder: &Folder, segment: SegmentInfo) -> Result<SegmentCheck,
                     let bytes = frames.bytes(&payload, segment.bytes);
                     let bytes = bytes.map_err(LogError::io("read", &path))?;
                     let Some(layout) = Layout::read(bytes) else {
-                        check.damage.add(&payload, None);
+                        check.add_damage(&payload, None);
                         break;
                     };
                     check.blocks += 1;
                     payload.start += layout.block_bytes() as u64;
                 }
             }
-            Found::Damage { range, events } => check.damage.add(&range, events),
-            Found::End => return Ok(check),
+            Found::Damage { range, events } => check.add_damage(&range, events),
+            Found::End => return Ok(Some(check)),
         }
     }
 }

@@ -71,7 +71,9 @@ pub use folder::{Folder, SegmentInfo};
 pub use format::{FRAME_PAYLOAD_BYTES_MAX, Kind, SEGMENT_HEADER_BYTES};
 pub use fs::{Disk, Entry, FileSystem, LogFile, Open};
 pub use identity::{Identities, Identity};
-pub use inspect::{Amount, SegmentCheck, Stats, count_pending, stats, verify};
+pub use inspect::{
+    Amount, PLACES_MAX, Place, SegmentCheck, Stats, count_pending, stats, verify, verify_segment,
+};
 pub use position::{Position, StableId};
 pub use reader::Reader;
 pub use recovery::{Progress, RecoveryReport};

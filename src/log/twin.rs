@@ -80,7 +80,8 @@ pub(super) enum Kept {
 }
 
 impl Twin {
-    /// Reads the newer sound copy, and makes the other one like it if it is not.
+    /// Reads the newer sound copy, and makes the other one like it if it is not (unless the folder is
+    /// only looked at).
     pub(super) fn open(
         folder: &Folder,
         name: &str,
@@ -103,7 +104,7 @@ impl Twin {
             return Ok((twin, kept));
         };
         twin.generation = generation;
-        if !alike {
+        if !alike && !folder.only_looks {
             twin.save(&body)?;
         }
         Ok((twin, Kept::State(body)))

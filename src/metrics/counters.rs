@@ -117,6 +117,72 @@ pub struct LogCounters {
     pub commits: Buckets,
 }
 
+/// Why an event is a dead letter: the reasons of `consentd_dead_letters_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLetterReason {
+    /// The destination answered that it will never take this event.
+    RejectedByDestination,
+    /// It could not be delivered for as long as `retry.give_up_after`.
+    GaveUp,
+    /// It was rejected on the way in.
+    Rejected(RejectReason),
+}
+
+impl DeadLetterReason {
+    const COUNT: usize = RejectReason::ALL.len() + 2;
+
+    /// Every reason.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let delivery = [Self::RejectedByDestination, Self::GaveUp];
+        delivery.into_iter().chain(RejectReason::ALL.map(Self::Rejected))
+    }
+
+    /// The value of the `reason` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RejectedByDestination => DropReason::RejectedByDestination.label(),
+            Self::GaveUp => DropReason::GaveUp.label(),
+            Self::Rejected(reason) => reason.label(),
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::RejectedByDestination => 0,
+            Self::GaveUp => 1,
+            Self::Rejected(reason) => 2 + reason as usize,
+        }
+    }
+}
+
+/// What the dead letters are.
+#[derive(Debug, Default)]
+pub struct DeadLetterCounters {
+    kept: [AtomicU64; DeadLetterReason::COUNT],
+    /// Letters that made room for others or were too old.
+    pub expired: AtomicU64,
+    /// Rejected lines that could not be kept, because there were too many of them at a time.
+    pub lost: AtomicU64,
+    /// Bytes of what destinations did not take.
+    pub delivery_bytes: AtomicU64,
+    /// Bytes of what was rejected on the way in.
+    pub ingest_bytes: AtomicU64,
+}
+
+impl DeadLetterCounters {
+    /// Adds letters that were stored.
+    pub fn add_kept(&self, reason: DeadLetterReason, letters: u64) {
+        self.kept[reason.index()].fetch_add(letters, Relaxed);
+    }
+
+    /// How many letters were stored for `reason`.
+    #[must_use]
+    pub fn kept(&self, reason: DeadLetterReason) -> u64 {
+        self.kept[reason.index()].load(Relaxed)
+    }
+}
+
 /// What became of the events for one destination.
 #[derive(Debug, Default)]
 pub struct DestinationCounters {
@@ -124,6 +190,8 @@ pub struct DestinationCounters {
     pub delivered: AtomicU64,
     /// Bytes of these events, line ends not counted.
     pub delivered_bytes: AtomicU64,
+    /// Dead letters that were put into the log for it once more.
+    pub replayed: AtomicU64,
     /// Events that were handed over and neither delivered nor dropped yet.
     pub pending: AtomicI64,
     /// Events that were settled and had to be read from the log again, with others of their block.

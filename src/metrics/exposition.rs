@@ -15,7 +15,10 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::buckets::Buckets;
-use super::counters::{DestinationCounters, DropReason, LogCounters, SourceCounters};
+use super::counters::{
+    DeadLetterCounters, DeadLetterReason, DestinationCounters, DropReason, LogCounters,
+    SourceCounters,
+};
 use super::process;
 use crate::parse::RejectReason;
 
@@ -35,6 +38,7 @@ struct Series {
     sources: Vec<SourceSeries>,
     destinations: HashMap<String, DestinationSeries>,
     log: Option<Arc<LogCounters>>,
+    dead_letters: Option<Arc<DeadLetterCounters>>,
     /// Version and hash of the table in force.
     table: (u64, String),
 }
@@ -92,6 +96,7 @@ struct DestinationSeries {
     lag_bytes: Gauge,
     repeated: Counter,
     held: Gauge,
+    replayed: Counter,
     dropped: Vec<(DropReason, Counter)>,
 }
 
@@ -153,6 +158,7 @@ impl Exposition {
                 lag_bytes: gauge!("consentd_destination_lag_bytes", &label),
                 repeated: counter!("consentd_events_repeated_total", &label),
                 held: gauge!("consentd_destination_held", &label),
+                replayed: counter!("consentd_dead_letters_replayed_total", &label),
                 dropped: dropped.into(),
             }
         });
@@ -162,6 +168,11 @@ impl Exposition {
     /// Shows the log.
     pub fn add_log(&self, counters: &Arc<LogCounters>) {
         self.lock().log = Some(Arc::clone(counters));
+    }
+
+    /// Shows the dead letters.
+    pub fn add_dead_letters(&self, counters: &Arc<DeadLetterCounters>) {
+        self.lock().dead_letters = Some(Arc::clone(counters));
     }
 
     /// The table in force from now on.
@@ -228,6 +239,10 @@ impl Exposition {
         if let Some(log) = log {
             write_log(&mut page, &log);
         }
+        let dead_letters = self.lock().dead_letters.clone();
+        if let Some(dead_letters) = dead_letters {
+            write_dead_letters(&mut page, &dead_letters);
+        }
         // The registry's counters are whole numbers; these are not.
         let _ = write!(
             page,
@@ -291,6 +306,7 @@ impl DestinationSeries {
         self.lag_bytes.set(counters.lag_bytes.load(Relaxed) as f64);
         self.repeated.absolute(counters.repeated.load(Relaxed));
         self.held.set(counters.held.load(Relaxed) as f64);
+        self.replayed.absolute(counters.replayed.load(Relaxed));
         for (reason, series) in &self.dropped {
             series.absolute(counters.dropped(*reason));
         }
@@ -313,6 +329,35 @@ fn write_log(page: &mut String, log: &LogCounters) {
     );
     write_buckets(page, name, "", &log.commits);
     page.push('\n');
+}
+
+fn write_dead_letters(page: &mut String, counters: &DeadLetterCounters) {
+    let name = "consentd_dead_letters_total";
+    let _ = writeln!(
+        page,
+        "# HELP {name} Events that failed for good and were kept as dead letters.\n\
+         # TYPE {name} counter"
+    );
+    for reason in DeadLetterReason::all() {
+        let (label, kept) = (reason.label(), counters.kept(reason));
+        let _ = writeln!(page, "{name}{{reason=\"{label}\"}} {kept}");
+    }
+    let (expired, lost) = (counters.expired.load(Relaxed), counters.lost.load(Relaxed));
+    let _ = write!(
+        page,
+        "\n# HELP consentd_dead_letters_bytes Bytes of the dead letters on the disk.\n\
+         # TYPE consentd_dead_letters_bytes gauge\n\
+         consentd_dead_letters_bytes{{kind=\"delivery\"}} {}\n\
+         consentd_dead_letters_bytes{{kind=\"ingest\"}} {}\n\n\
+         # HELP consentd_dead_letters_expired_total Dead letters that were too old or made room.\n\
+         # TYPE consentd_dead_letters_expired_total counter\n\
+         consentd_dead_letters_expired_total {expired}\n\n\
+         # HELP consentd_dead_letters_lost_total Rejected lines that came too fast to be kept.\n\
+         # TYPE consentd_dead_letters_lost_total counter\n\
+         consentd_dead_letters_lost_total {lost}\n\n",
+        counters.delivery_bytes.load(Relaxed),
+        counters.ingest_bytes.load(Relaxed),
+    );
 }
 
 fn write_buckets(page: &mut String, name: &str, label: &str, buckets: &Buckets) {
@@ -375,6 +420,10 @@ fn describe() {
     describe_gauge!(
         "consentd_destination_held",
         "1 while the destination answers that it takes nothing: deliveries are on hold."
+    );
+    describe_counter!(
+        "consentd_dead_letters_replayed_total",
+        "Dead letters that were put into the log for the destination once more."
     );
     describe_counter!("consentd_delivery_attempts_total", "Attempts to deliver a batch.");
     describe_histogram!("consentd_delivery_duration_seconds", "How long an attempt took.");

@@ -5,7 +5,7 @@
 //! number of series. It decides nothing and is read by nobody on the data path.
 //!
 //! What always holds, for every destination, at rest:
-//! `received = rejected + delivered + dropped + pending`.
+//! `received + replayed = rejected + delivered + dropped + pending`.
 
 mod buckets;
 mod counters;
@@ -15,6 +15,9 @@ mod exposition;
 mod process;
 
 pub use buckets::Buckets;
-pub use counters::{DestinationCounters, DropReason, LogCounters, SourceCounters};
+pub use counters::{
+    DeadLetterCounters, DeadLetterReason, DestinationCounters, DropReason, LogCounters,
+    SourceCounters,
+};
 pub use delivery::{Attempt, DeliveryMetrics};
 pub use exposition::{DestinationTotals, Exposition, SourceTotals};

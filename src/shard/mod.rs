@@ -11,6 +11,7 @@
 mod outputs;
 mod plan;
 mod pool;
+mod rejected;
 mod stored;
 mod tally;
 mod worker;

@@ -8,9 +8,11 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::plan::Plan;
+use super::rejected::Rejected;
 use super::stored::Stored;
 use super::worker::Worker;
 use crate::commit;
+use crate::dead_letters::DeadLetters;
 use crate::ingest::{Budget, Frame, Workers};
 use crate::metrics::SourceCounters;
 use crate::route::Handle;
@@ -44,7 +46,7 @@ pub struct Pool {
 
 impl Pool {
     /// Starts `workers` threads that follow `plans`. With `log`, its way and the names of the sources,
-    /// everything they accept goes there.
+    /// everything they accept goes there; with `dead_letters`, what they reject.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -55,6 +57,7 @@ impl Pool {
         budget: &Budget,
         max_event_bytes: usize,
         log: Option<&(commit::Intake, Arc<[String]>)>,
+        dead_letters: Option<&Arc<DeadLetters>>,
     ) -> io::Result<(Self, Intake)> {
         let mut pool = Self { threads: Vec::new(), progress: Vec::new() };
         let mut shards = Vec::new();
@@ -68,6 +71,7 @@ impl Pool {
                 Arc::clone(&progress),
                 max_event_bytes,
                 log.map(|(intake, names)| Stored::new(intake.clone(), Arc::clone(names))),
+                dead_letters.map(|dead_letters| Rejected::new(Arc::clone(dead_letters))),
             );
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{number}"))
@@ -118,7 +122,7 @@ impl WorkerPath {
         let (sender, frames): (_, Receiver<Frame>) = bounded(1);
         let progress = Arc::default();
         let worker =
-            Worker::new(frames, plans, Arc::clone(sources), progress, max_event_bytes, None);
+            Worker::new(frames, plans, Arc::clone(sources), progress, max_event_bytes, None, None);
         Self { worker, _frames: sender }
     }
 

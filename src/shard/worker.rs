@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::outputs::Outputs;
 use super::plan::Plan;
+use super::rejected::Rejected;
 use super::stored::Stored;
 use super::tally::{SourceTally, Tally};
 use crate::consent::Judge;
@@ -35,6 +36,8 @@ pub(super) struct Worker {
     judge: Judge,
     tally: Tally,
     outputs: Outputs,
+    /// Keeps what is rejected, if that is wanted.
+    rejected: Option<Rejected>,
     frames_unsettled: u32,
 }
 
@@ -46,6 +49,7 @@ impl Worker {
         progress: Arc<AtomicU64>,
         max_event_bytes: usize,
         stored: Option<Stored>,
+        rejected: Option<Rejected>,
     ) -> Self {
         let outputs = Outputs::new(plans, Arc::clone(&progress), stored);
         let table = outputs.plan().table();
@@ -56,6 +60,7 @@ impl Worker {
             judge: Judge::new(table, max_event_bytes),
             tally: Tally::new(table),
             outputs,
+            rejected,
             frames_unsettled: 0,
         }
     }
@@ -109,6 +114,7 @@ impl Worker {
         let counters = &self.sources[usize::from(source.0)];
         // A list that nobody will read would be an allocation for nothing.
         let listed_max = if frame.reply.is_some() { LISTED_MAX } else { 0 };
+        let is_replayed = frame.is_replayed;
         let mut counts = SourceTally::default();
         let (bytes, end) = frame.bytes();
         let mut lines = Lines::new(end);
@@ -128,6 +134,10 @@ impl Worker {
                     Err(rejection) => {
                         report.rejected += 1;
                         counters.add_rejected(rejection.reason, 1);
+                        if let Some(rejected) = self.rejected.as_mut().filter(|_| !is_replayed) {
+                            let line = &bytes[line.start..line.start + line.len];
+                            rejected.add(source, rejection, line, received_at);
+                        }
                         if report.listed.len() < listed_max {
                             report.listed.push((number, rejection.reason));
                         }
@@ -158,6 +168,9 @@ impl Worker {
         self.frames_unsettled = 0;
         self.count();
         self.outputs.hand_over_all(&mut || {});
+        if let Some(rejected) = &mut self.rejected {
+            rejected.offer();
+        }
     }
 
     /// Moves to the plan in force. What was judged under the last one is settled under it.

@@ -14,10 +14,12 @@ mod harness;
 
 mod conformance;
 
+mod dead_letters;
 mod durability;
 mod faults;
 mod full_disk;
 mod law;
+mod log_commands;
 mod power_cut;
 mod regressions;
 mod shutdown;

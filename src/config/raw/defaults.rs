@@ -33,6 +33,8 @@ pub(in crate::config) const LOG_SYNC_EVERY: Duration = Duration::from_secs(1);
 pub(in crate::config) const LOG_WINDOW: Duration = Duration::from_millis(1);
 pub(in crate::config) const LOG_MAX_BYTES: u64 = 10 << 30;
 pub(in crate::config) const LOG_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(in crate::config) const DEAD_LETTERS_MAX_BYTES: u64 = 1 << 30;
+pub(in crate::config) const DEAD_LETTERS_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(in crate::config) const LOG_FREE_SPACE_MIN: u64 = 256 << 20;
 
 /// A size as a config says it: `1MiB`, `1500B`.

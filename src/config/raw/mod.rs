@@ -37,6 +37,10 @@ pub(super) struct File {
     pub(super) admin: Option<At<Admin>>,
     /// The durable log: what was acknowledged is in it until every destination has it.
     pub(super) log: Option<At<Log>>,
+    /// Events that failed for good, kept with the reason wherever there is a log: what a destination
+    /// rejected, what was given up, and if wanted what was rejected on the way in. `consentd log
+    /// dead-letters` lists and replays them.
+    pub(super) dead_letters: Option<At<DeadLetters>>,
     /// What holds for events and destinations that say nothing themselves.
     #[schemars(required)]
     pub(super) consent: Option<At<Consent>>,
@@ -137,6 +141,24 @@ pub(super) enum LogWhenFull {
     Block,
     /// The oldest events are dropped as `expired`.
     DropOldest,
+}
+
+/// `[dead_letters]`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadLetters {
+    /// Whether lines that are rejected on the way in are kept, too: of one that is longer than 1 MiB, or
+    /// rejected as `too_large`, the first 64 KiB. They have a quarter of `max_bytes` to themselves; what
+    /// comes faster than it can be written is counted in `consentd_dead_letters_lost_total`.
+    #[schemars(extend("default" = false))]
+    pub(super) rejected_on_ingest: Option<At<bool>>,
+    /// What dead letters may take on the disk, at least four times `daemon.max_event_bytes`. When they are
+    /// full the oldest expire.
+    #[schemars(extend("default" = size(defaults::DEAD_LETTERS_MAX_BYTES)))]
+    pub(super) max_bytes: Option<At<Size>>,
+    /// Letters expire when they are so old, give or take an eighth.
+    #[schemars(extend("default" = defaults::time(defaults::DEAD_LETTERS_MAX_AGE)))]
+    pub(super) max_age: Option<At<Interval>>,
 }
 
 /// `[admin]`

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::finding::Report;
-use super::model::{Admin, Config, Consent, Daemon, Destination, LOG_SEGMENT_BYTES, Log, LogSync};
+use super::model::{
+    Admin, Config, Consent, Daemon, DeadLetters, Destination, LOG_SEGMENT_BYTES, Log, LogSync,
+};
 use super::raw::{self, At, defaults};
 use super::suggest;
 use crate::parse::{LocationError, Locations, MAX_LOCATIONS};
@@ -36,6 +38,7 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
     let mut check = Check::new(report);
     let mut daemon = check.daemon(file.daemon.as_ref());
     let log = check.log(file.log.as_ref(), &mut daemon);
+    let dead_letters = check.dead_letters(file.dead_letters.as_ref(), log.as_ref(), &daemon);
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
     let categories = check.categories(file.categories.as_ref());
@@ -46,7 +49,17 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
         return None;
     }
     check.unused_categories(file.categories.as_ref(), &destinations);
-    Some(Config { daemon, log, admin, consent, categories, sources, destinations, tests })
+    Some(Config {
+        daemon,
+        log,
+        dead_letters,
+        admin,
+        consent,
+        categories,
+        sources,
+        destinations,
+        tests,
+    })
 }
 
 /// The admin address of a file with nothing but that.
@@ -196,6 +209,55 @@ impl<'r, 'a> Check<'r, 'a> {
                 Some(raw::LogWhenFull::DropOldest) => true,
             },
             free_space_min,
+        })
+    }
+
+    /// They are beside the log, and there only where it is.
+    fn dead_letters(
+        &mut self,
+        raw: Option<&At<raw::DeadLetters>>,
+        log: Option<&Log>,
+        daemon: &Daemon,
+    ) -> Option<DeadLetters> {
+        let empty = raw::DeadLetters::default();
+        let span = raw.map_or(0..0, |raw| raw.span.clone());
+        if raw.is_some() && log.is_none() {
+            self.report.error(
+                &span,
+                "dead_letters",
+                "dead letters are kept only where there is a log, and it is switched off",
+                "take the section out, or `enabled = false` out of [log]",
+            );
+        }
+        let raw = raw.map_or(&empty, |raw| &raw.value);
+        let max_bytes = self.size(
+            "dead_letters.max_bytes",
+            raw.max_bytes.as_ref(),
+            defaults::DEAD_LETTERS_MAX_BYTES,
+            16 << 20..=1 << 50,
+        );
+        // The largest event must fit the share of either kind.
+        let least = daemon.max_event_bytes as u64 * 4;
+        if max_bytes < least {
+            let span = raw.max_bytes.as_ref().map_or(span, |given| given.span.clone());
+            self.report.error(
+                &span,
+                "dead_letters.max_bytes",
+                "less than four times daemon.max_event_bytes",
+                format!("write \"{}\" or more", defaults::size(least)),
+            );
+        }
+        let max_age = self.interval(
+            "dead_letters.max_age",
+            raw.max_age.as_ref(),
+            defaults::DEAD_LETTERS_MAX_AGE,
+            Duration::from_secs(1)..=24 * 3650 * HOUR,
+        );
+        Some(DeadLetters {
+            folder: log?.folder.with_file_name("dead-letters"),
+            rejected_on_ingest: raw.rejected_on_ingest.as_ref().is_some_and(|it| it.value),
+            max_bytes,
+            max_age,
         })
     }
 

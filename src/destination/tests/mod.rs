@@ -203,8 +203,15 @@ impl Rig {
         let outlet = outlet("crm");
         let plan = plan(1, "crm", &outlet, categories);
         let plans = Handle::new(Arc::clone(&plan));
-        let running =
-            Running::start(Arc::clone(&outlet), sink, limits, retry, plans.clone(), Vec::new());
+        let running = Running::start(
+            Arc::clone(&outlet),
+            sink,
+            limits,
+            retry,
+            plans.clone(),
+            Vec::new(),
+            None,
+        );
         Self { outlet, plan, plans, running }
     }
 

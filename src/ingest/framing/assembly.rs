@@ -1,6 +1,6 @@
 //! Lines that are put together from pieces: the forms whose lines do not lie in the input as such.
 
-use super::{Cut, LINE_END_BYTES};
+use super::{Cut, LINE_END_BYTES, add_to_head, empty_head};
 use crate::parse::{PADDING, blank_line_breaks};
 
 /// Finished lines, and one unfinished line behind them.
@@ -9,8 +9,8 @@ pub(super) struct Assembly {
     bytes: Vec<u8>,
     /// Where the unfinished line begins.
     start: usize,
-    /// Length of the unfinished line, once it is not kept.
-    discarded: Option<u64>,
+    /// Length and beginning of the unfinished line, once it is not kept.
+    discarded: Option<(u64, Vec<u8>)>,
     max_event_bytes: usize,
 }
 
@@ -27,7 +27,10 @@ impl Assembly {
     /// Adds to the unfinished line.
     pub(super) fn add(&mut self, piece: &[u8]) {
         match &mut self.discarded {
-            Some(bytes) => *bytes += piece.len() as u64,
+            Some((bytes, head)) => {
+                *bytes += piece.len() as u64;
+                add_to_head(head, piece);
+            }
             None => self.bytes.extend_from_slice(piece),
         }
     }
@@ -42,10 +45,13 @@ impl Assembly {
         self.bytes.truncate(self.start);
     }
 
-    /// Keeps nothing of the unfinished line but its length.
+    /// Keeps nothing of the unfinished line but its length and its beginning.
     pub(super) fn discard(&mut self) {
-        let len = self.unfinished().len() as u64;
-        self.discarded.get_or_insert(len);
+        if self.discarded.is_none() {
+            let mut head = empty_head(self.max_event_bytes);
+            add_to_head(&mut head, self.unfinished());
+            self.discarded = Some((self.unfinished().len() as u64, head));
+        }
         self.bytes.truncate(self.start);
     }
 
@@ -60,8 +66,8 @@ impl Assembly {
 
     /// Finishes the line. An empty one leaves nothing behind.
     pub(super) fn end(&mut self, cuts: &mut Vec<Cut>) {
-        if let Some(bytes) = self.discarded.take() {
-            cuts.push(Cut::Oversized { bytes });
+        if let Some((bytes, head)) = self.discarded.take() {
+            cuts.push(Cut::Oversized { bytes, head });
             return;
         }
         let line = &mut self.bytes[self.start..];
@@ -95,6 +101,6 @@ impl Assembly {
 
     /// Memory that the unfinished line takes.
     pub(super) fn tail_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() + self.discarded.as_ref().map_or(0, |(_, head)| head.capacity())
     }
 }

@@ -1,6 +1,6 @@
 //! Lines ended by LF or CRLF, cut without copying the bulk of a read.
 
-use super::{Cut, Cutter, LINE_END_BYTES, Run, is_blank};
+use super::{Cut, Cutter, LINE_END_BYTES, Run, add_to_head, empty_head, is_blank};
 use crate::parse::{PADDING, blank_stray_returns};
 
 /// A read up to this long is joined to the line that it completes: copying it is cheaper than
@@ -22,6 +22,7 @@ struct Discarded {
     bytes: u64,
     blank: bool,
     last: Option<u8>,
+    head: Vec<u8>,
 }
 
 impl LineCutter {
@@ -41,7 +42,8 @@ impl LineCutter {
         }
         self.carry.extend_from_slice(piece);
         if self.carry.len() > self.max_event_bytes + LINE_END_BYTES {
-            let mut discarded = Discarded { bytes: 0, blank: true, last: None };
+            let head = empty_head(self.max_event_bytes);
+            let mut discarded = Discarded { bytes: 0, blank: true, last: None, head };
             discarded.add(&std::mem::take(&mut self.carry));
             self.discarded = Some(discarded);
         }
@@ -98,12 +100,13 @@ impl Cutter for LineCutter {
     }
 
     fn tail_bytes(&self) -> usize {
-        self.carry.capacity()
+        self.carry.capacity() + self.discarded.as_ref().map_or(0, |it| it.head.capacity())
     }
 }
 
 impl Discarded {
     fn add(&mut self, piece: &[u8]) {
+        add_to_head(&mut self.head, piece);
         self.bytes += piece.len() as u64;
         self.blank = self.blank && piece.iter().copied().all(is_blank);
         self.last = piece.last().copied().or(self.last);
@@ -114,7 +117,7 @@ impl Discarded {
             return Cut::Blank { lines: 1 };
         }
         let crlf = self.last == Some(b'\r');
-        Cut::Oversized { bytes: self.bytes - u64::from(crlf) }
+        Cut::Oversized { bytes: self.bytes - u64::from(crlf), head: self.head }
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Cut {
     Oversized {
         /// Its length without its line end.
         bytes: u64,
+        /// How it begins: at most [`HEAD_BYTES_MAX`].
+        head: Vec<u8>,
     },
     /// Blank lines that were left out.
     Blank {
@@ -77,6 +79,19 @@ pub trait Cutter {
 
 /// How much longer than `max_event_bytes` an unfinished line is allowed to grow: by its line end.
 const LINE_END_BYTES: usize = 2;
+
+/// How much is kept of the beginning of a line that is too long.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The beginning of a line that is too long, of which as much is kept as there is capacity for.
+fn empty_head(max_event_bytes: usize) -> Vec<u8> {
+    Vec::with_capacity(max_event_bytes.min(HEAD_BYTES_MAX))
+}
+
+fn add_to_head(head: &mut Vec<u8>, piece: &[u8]) {
+    let room = head.capacity() - head.len();
+    head.extend_from_slice(&piece[..room.min(piece.len())]);
+}
 
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')

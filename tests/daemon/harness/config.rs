@@ -96,6 +96,12 @@ impl Config {
         self
     }
 
+    /// Adds `[dead_letters]` with these keys; the log comes first.
+    pub(crate) fn dead_letters(mut self, keys: &str) -> Self {
+        self.log += &format!("[dead_letters]\n{keys}\n");
+        self
+    }
+
     /// Adds keys to `[consent]`.
     pub(crate) fn consent(mut self, keys: &str) -> Self {
         self.consent += &format!("{keys}\n");

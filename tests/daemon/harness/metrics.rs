@@ -73,7 +73,9 @@ impl Metrics {
     pub(crate) fn law(&self, destination: &str) -> (u64, u64) {
         let here =
             self.delivered(destination) + self.all_dropped(destination) + self.pending(destination);
-        (self.received(), self.all_rejected() + here)
+        let labels = [("destination", destination)];
+        let replayed = self.sum("consentd_dead_letters_replayed_total", &labels);
+        (self.received() + replayed, self.all_rejected() + here)
     }
 }
 

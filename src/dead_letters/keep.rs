@@ -1,0 +1,617 @@
+//! The owner of both shelves.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, TrySendError, bounded};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::warn;
+
+use super::letters::{Letters, LettersWriter, Reason};
+use super::shelf::{Keeper, Limits, Refused, Request, Shared};
+use super::subject::Subject;
+use crate::log::{
+    Block, Disk, Folder, Kind, LogError, Options, Position, SyncMode, Writer, rewrite_segment,
+};
+use crate::metrics::DeadLetterCounters;
+use crate::parse::RejectReason;
+use crate::route::SourceId;
+
+/// The part of the room that rejected lines may take: one of so many.
+pub const INGEST_SHARE: u64 = 4;
+
+/// A shelf has room for so many segments.
+const SEGMENTS: u64 = 8;
+/// Segments are not larger than those of the log.
+const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Letters that are written together, if a segment has room for them.
+const GROUP_BYTES: usize = 1024 * 1024;
+
+/// Letters that destinations have in the making and on their way, all together.
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The least that one of them counts, which bounds their number.
+const KEPT_BYTES_MIN: usize = 16 * 1024;
+/// Requests that wait for a shelf: all that [`KEPT_BYTES_MAX`] admits, and what operators ask for.
+const REQUESTS_MAX: usize = KEPT_BYTES_MAX / KEPT_BYTES_MIN + 64;
+
+/// Rejected lines on their way; what comes on top is lost.
+const OFFERED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How quickly they are written at most.
+const OFFERED_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+/// How often they are synced, whatever the log does: nobody was told that they are stored.
+const OFFERED_SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Of a rejected line that is longer, only the beginning is kept.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// So much of it.
+const HEAD_BYTES: usize = 64 * 1024;
+/// What is said about one of which only the beginning was kept.
+const CUT: &str = "only the first ";
+
+/// How long a delivery waits before it tries again to store its letters.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+/// How long it waits for a place in the queue.
+const QUEUE_WAIT: Duration = Duration::from_millis(5);
+
+/// How dead letters are kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder of both shelves.
+    pub folder: PathBuf,
+    /// What both may take on the disk.
+    pub max_bytes: u64,
+    /// What is older goes.
+    pub max_age: Duration,
+    /// Whether lines that are rejected on the way in are kept.
+    pub keeps_rejected: bool,
+    /// When what destinations did not take is made durable.
+    pub sync: SyncMode,
+    /// How often, with [`SyncMode::Interval`].
+    pub sync_every: Duration,
+    /// What must stay free on the file system.
+    pub free_floor_bytes: u64,
+    /// The names of the sources, by their numbers.
+    pub sources: Arc<[String]>,
+}
+
+/// The two kinds of dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shelf {
+    /// What destinations rejected, and what was given up.
+    Delivery,
+    /// What was rejected on the way in.
+    Ingest,
+}
+
+impl Shelf {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Delivery, Self::Ingest];
+
+    /// Its folder in the one of the dead letters.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Ingest => "ingest",
+        }
+    }
+}
+
+/// Letters that are to be taken out: per block, which lines, by their hash, and how often.
+#[derive(Debug, Default)]
+pub struct Taken(HashMap<Position, HashMap<blake3::Hash, u32>>);
+
+impl Taken {
+    /// Adds a letter.
+    pub fn add(&mut self, position: Position, line: &[u8]) {
+        *self.0.entry(position).or_default().entry(blake3::hash(line)).or_default() += 1;
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn take(&mut self, block: &Block<'_>, line: &[u8]) -> bool {
+        let Some(lines) = self.0.get_mut(&block.position()) else { return false };
+        let Some(times) = lines.get_mut(&blake3::hash(line)) else { return false };
+        let is_one = *times > 0;
+        *times = times.saturating_sub(1);
+        is_one
+    }
+}
+
+/// The dead letters of a running daemon.
+#[derive(Debug)]
+pub struct DeadLetters {
+    delivery: Open,
+    ingest: Open,
+    keeps_rejected: bool,
+    sources: Arc<[String]>,
+    room: Arc<Semaphore>,
+    counters: Arc<DeadLetterCounters>,
+    /// See [`DeadLetters::exclusive`].
+    exclusive: tokio::sync::Mutex<()>,
+    /// One at a time rewrites segments.
+    rewriting: Mutex<()>,
+    /// Whether the disk was full when letters were to be stored last.
+    waiting: AtomicBool,
+}
+
+/// A shelf that is being written to.
+#[derive(Debug)]
+struct Open {
+    folder: Folder,
+    requests: Sender<Request>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl DeadLetters {
+    /// Opens both shelves and starts their threads.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn open(settings: &Settings) -> Result<Self, LogError> {
+        let counters = Arc::new(DeadLetterCounters::default());
+        let ingest_bytes = settings.max_bytes / INGEST_SHARE;
+        let limits = Limits {
+            sync: settings.sync,
+            sync_every: settings.sync_every,
+            max_age: settings.max_age,
+            group_bytes: GROUP_BYTES,
+            bytes_per_second_max: None,
+        };
+        let delivery = Open::start(
+            settings,
+            Shelf::Delivery,
+            settings.max_bytes - ingest_bytes,
+            limits,
+            &counters,
+        )?;
+        let limits = Limits {
+            sync: match settings.sync {
+                SyncMode::Commit | SyncMode::Interval => SyncMode::Interval,
+                SyncMode::Off => SyncMode::Off,
+            },
+            sync_every: OFFERED_SYNC_EVERY,
+            bytes_per_second_max: Some(OFFERED_BYTES_PER_SECOND),
+            ..limits
+        };
+        let ingest = Open::start(settings, Shelf::Ingest, ingest_bytes, limits, &counters)?;
+        Ok(Self {
+            delivery,
+            ingest,
+            keeps_rejected: settings.keeps_rejected,
+            sources: Arc::clone(&settings.sources),
+            room: Arc::new(Semaphore::new(KEPT_BYTES_MAX)),
+            counters,
+            exclusive: tokio::sync::Mutex::default(),
+            rewriting: Mutex::default(),
+            waiting: AtomicBool::new(false),
+        })
+    }
+
+    /// Their numbers.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<DeadLetterCounters> {
+        &self.counters
+    }
+
+    /// Whether rejected lines are kept.
+    #[must_use]
+    pub fn keeps_rejected(&self) -> bool {
+        self.keeps_rejected
+    }
+
+    /// The name of a source; empty for one that is gone.
+    #[must_use]
+    pub fn source(&self, source: SourceId) -> &str {
+        self.sources.get(usize::from(source.0)).map_or("", String::as_str)
+    }
+
+    /// Why a shelf can't be written to any more, if so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        [&self.delivery, &self.ingest].into_iter().find_map(|open| {
+            open.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    /// Waits for room for letters of so many bytes; to be had before they are written, and to be held
+    /// until they are kept.
+    pub async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = bytes.clamp(KEPT_BYTES_MIN, KEPT_BYTES_MAX) as u32;
+        match Arc::clone(&self.room).acquire_many_owned(bytes).await {
+            Ok(permit) => permit,
+            // Nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stores letters of a destination, and returns when they are durable; as long as the disk is full
+    /// it waits. When the shelf has failed it does not return: the daemon is about to stop.
+    pub async fn keep(&self, mut letters: Letters) {
+        while !letters.is_empty() {
+            let (done, stored) = oneshot::channel();
+            let mut request = Request::Store(letters, Some(done));
+            loop {
+                request = match self.delivery.requests.try_send(request) {
+                    Ok(()) => break,
+                    Err(TrySendError::Full(request)) => request,
+                    Err(TrySendError::Disconnected(_)) => std::future::pending().await,
+                };
+                tokio::time::sleep(QUEUE_WAIT).await;
+            }
+            letters = match stored.await {
+                Ok(Ok(())) => {
+                    self.waiting.store(false, Relaxed);
+                    return;
+                }
+                Ok(Err(Refused { letters, why })) => {
+                    if !self.waiting.swap(true, Relaxed) {
+                        warn!("dead letters can't be stored, their deliveries wait: {why}");
+                    }
+                    letters
+                }
+                Err(_) => std::future::pending().await,
+            };
+            tokio::time::sleep(FULL_WAIT).await;
+        }
+    }
+
+    /// Takes rejected lines if there is room for them now; else they are counted as lost. Never waits.
+    pub fn offer(&self, letters: Letters) {
+        if letters.is_empty() {
+            return;
+        }
+        let (bytes, count) = (letters.bytes() as u64, letters.count());
+        let offered = &self.ingest.shared.offered_bytes;
+        let before = offered.fetch_add(bytes, Relaxed);
+        let is_taken = before + bytes <= OFFERED_BYTES_MAX
+            && self.ingest.requests.try_send(Request::Store(letters, None)).is_ok();
+        if !is_taken {
+            offered.fetch_sub(bytes, Relaxed);
+            self.counters.lost.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// Whether an offer is likely to be taken; if not, its letters need not be written.
+    #[must_use]
+    pub fn has_room_for_offers(&self) -> bool {
+        self.ingest.shared.offered_bytes.load(Relaxed) < OFFERED_BYTES_MAX / 2
+    }
+
+    /// Counts rejected lines that were not even offered.
+    pub fn count_lost(&self, letters: u64) {
+        self.counters.lost.fetch_add(letters, Relaxed);
+    }
+
+    /// Writes a rejected line; of a long one only the beginning, and says so.
+    pub fn write_rejected(
+        &self,
+        writer: &mut LettersWriter,
+        source: SourceId,
+        reason: RejectReason,
+        detail: &str,
+        line: &[u8],
+        received_at: Instant,
+    ) {
+        let (reason, source) = (Reason::Rejected(reason), self.source(source));
+        if reason == Reason::Rejected(RejectReason::TooLarge) || line.len() > LINE_BYTES_MAX {
+            let head = &line[..line.len().min(HEAD_BYTES)];
+            writer.begin(source, reason, &cut(head.len(), line.len() as u64), received_at);
+            writer.push(head);
+        } else {
+            writer.begin(source, reason, detail, received_at);
+            writer.push(line);
+        }
+    }
+
+    /// Offers the beginning of a line of `bytes` that was too long to be read whole.
+    pub fn offer_oversized(&self, source: SourceId, bytes: u64, head: &[u8], received_at: Instant) {
+        if !self.has_room_for_offers() {
+            return self.count_lost(1);
+        }
+        let mut writer = LettersWriter::new(None, 0, "");
+        let reason = Reason::Rejected(RejectReason::TooLarge);
+        let head = &head[..head.len().min(HEAD_BYTES)];
+        writer.begin(self.source(source), reason, &cut(head.len(), bytes), received_at);
+        writer.push(head);
+        self.offer(writer.take());
+    }
+
+    /// Whether the detail of a letter says that only the beginning of the line was kept.
+    #[must_use]
+    pub fn is_cut(detail: &str) -> bool {
+        detail.starts_with(CUT)
+    }
+
+    /// Where a shelf is, and how far it can be read.
+    #[must_use]
+    pub fn stored(&self, shelf: Shelf) -> (Folder, Position) {
+        let open = self.shelf(shelf);
+        (open.folder.clone(), Position(open.shared.end.load(Acquire)))
+    }
+
+    /// Held by every step of a replay, from reading letters until they are in the log. Whoever erases
+    /// holds it from before the tombstone in the log until [`Self::erase`] is done: so no letter gets
+    /// into the log behind the tombstone.
+    pub async fn exclusive(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.exclusive.lock().await
+    }
+
+    /// Removes every letter that is, or may be, of this user or anonymous user, from the files; how many
+    /// that were. Letters that are stored while it runs are not looked at. Blocks: not for the async
+    /// runtime's own threads.
+    ///
+    /// # Errors
+    /// [`LogError`]; some may be removed then and some not.
+    pub fn erase(&self, user: Option<&[u8]>, anonymous: Option<&[u8]>) -> Result<u64, LogError> {
+        let subject = Subject { user, anonymous };
+        let erased = Shelf::ALL.map(|shelf| self.rewrite(shelf, |_, line| subject.may_own(line)));
+        let [delivery, ingest] = erased;
+        Ok(delivery? + ingest?)
+    }
+
+    /// Removes letters that were replayed. Blocks, too.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn remove(&self, shelf: Shelf, mut taken: Taken) -> Result<u64, LogError> {
+        if taken.is_empty() {
+            return Ok(0);
+        }
+        self.rewrite(shelf, |block, line| taken.take(block, line))
+    }
+
+    fn rewrite(
+        &self,
+        shelf: Shelf,
+        mut erase: impl FnMut(&Block<'_>, &[u8]) -> bool,
+    ) -> Result<u64, LogError> {
+        let _one_at_a_time = self.rewriting.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.shelf(shelf);
+        let mut removed = 0;
+        for segment in open.ask(Request::Close)? {
+            let rewritten = match rewrite_segment(&open.folder, segment.number, &mut erase) {
+                Ok(None) => continue,
+                Ok(Some(rewritten)) => rewritten,
+                // It has expired meanwhile, and everything in it.
+                Err(LogError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            removed += rewritten.erased;
+            open.ask(|done| Request::Adopt(rewritten, done))??;
+        }
+        open.folder.remove_damaged()?;
+        Ok(removed)
+    }
+
+    fn shelf(&self, shelf: Shelf) -> &Open {
+        match shelf {
+            Shelf::Delivery => &self.delivery,
+            Shelf::Ingest => &self.ingest,
+        }
+    }
+
+    /// Makes everything durable and ends the threads. Blocks.
+    pub fn finish(&self) {
+        for open in [&self.delivery, &self.ingest] {
+            // A thread that has failed has said so.
+            let _ = open.requests.send(Request::End);
+            let thread = open.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let _ = thread.map(JoinHandle::join);
+        }
+    }
+}
+
+impl Open {
+    fn start(
+        settings: &Settings,
+        shelf: Shelf,
+        max_bytes: u64,
+        limits: Limits,
+        counters: &Arc<DeadLetterCounters>,
+    ) -> Result<Self, LogError> {
+        let path = settings.folder.join(shelf.folder());
+        let folder = Folder::open(Arc::new(Disk), &path, Kind::DeadLetters)?;
+        let segment_bytes = (max_bytes / SEGMENTS).min(SEGMENT_BYTES_MAX) as u32;
+        let limits = Limits { group_bytes: GROUP_BYTES.min(segment_bytes as usize), ..limits };
+        let options = Options {
+            segment_bytes,
+            max_bytes,
+            // Below its floor the log takes no more events: what is in it must still be able to go.
+            free_floor_bytes: settings.free_floor_bytes / 2,
+            sync: limits.sync,
+        };
+        let (writer, report) = Writer::open(folder.clone(), options, Position::START, &mut |_| {})?;
+        if !(report.cut.is_none() && report.damage.is_none()) {
+            warn!(?report, shelf = shelf.folder(), "dead letters were damaged");
+        }
+        let bytes: fn(&DeadLetterCounters) -> &_ = match shelf {
+            Shelf::Delivery => |counters| &counters.delivery_bytes,
+            Shelf::Ingest => |counters| &counters.ingest_bytes,
+        };
+        bytes(counters).store(writer.size_bytes(), Relaxed);
+        let shared = Arc::new(Shared::new(writer.end()));
+        let (requests, receiver) = bounded(REQUESTS_MAX);
+        let keeper = Keeper {
+            writer,
+            limits,
+            shared: Arc::clone(&shared),
+            counters: Arc::clone(counters),
+            bytes,
+            next_upkeep: Instant::now(),
+            next_sync: Instant::now(),
+            emptied: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("dead-{}", shelf.folder()))
+            .spawn(move || keeper.run(&receiver))
+            .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
+        Ok(Self { folder, requests, shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Asks the thread and waits for its answer.
+    fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, LogError> {
+        let gone = || LogError::Poisoned("the dead letters are closed".to_owned());
+        let (sender, answer) = oneshot::channel();
+        self.requests.send(request(sender)).map_err(|_| gone())?;
+        answer.blocking_recv().map_err(|_| gone())
+    }
+}
+
+fn cut(kept: usize, of: u64) -> String {
+    format!("{CUT}{kept} of {of} bytes were kept")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dead_letters::letters_of;
+    use crate::log::{Reader, StableId};
+
+    fn open(folder: &Path, free_floor_bytes: u64) -> DeadLetters {
+        DeadLetters::open(&Settings {
+            folder: folder.to_owned(),
+            max_bytes: 16 << 20,
+            max_age: Duration::from_secs(3600),
+            keeps_rejected: true,
+            sync: SyncMode::Commit,
+            sync_every: Duration::from_secs(1),
+            free_floor_bytes,
+            sources: Arc::new(["web".to_owned()]),
+        })
+        .unwrap()
+    }
+
+    fn given_up(lines: &[&str]) -> Letters {
+        let mut writer = LettersWriter::new(Some(StableId(1)), 1, "0123456789abcdef");
+        writer.begin("web", Reason::GaveUp, "", Instant::now());
+        lines.iter().for_each(|line| writer.push(line.as_bytes()));
+        writer.take()
+    }
+
+    fn rejected(letters: &DeadLetters, line: &[u8]) -> Letters {
+        let mut writer = LettersWriter::new(None, 0, "");
+        let reason = RejectReason::InvalidJson;
+        letters.write_rejected(&mut writer, SourceId(0), reason, "", line, Instant::now());
+        writer.take()
+    }
+
+    fn lines(letters: &DeadLetters, shelf: Shelf) -> Vec<String> {
+        let (folder, end) = letters.stored(shelf);
+        let mut reader = Reader::new(folder, Position::START);
+        let mut lines = Vec::new();
+        while let Some(block) = reader.next(end).unwrap() {
+            lines
+                .extend(letters_of(&block).map(|it| String::from_utf8_lossy(it.line).into_owned()));
+        }
+        lines
+    }
+
+    fn wait_until(done: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !done() {
+            assert!(since.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_erased_is_gone_from_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = open(folder.path(), 0);
+        let (anna, bert) = (r#"{"userId":"anna-7"}"#, r#"{"userId":"bert-8"}"#);
+        letters.keep(given_up(&[anna, bert, anna])).await;
+        letters.keep(given_up(&[bert])).await;
+        letters.offer(rejected(&letters, b"{\"userId\":\"anna-7\""));
+        letters.offer(rejected(&letters, b"{\"userId\":\"bert-8\""));
+        wait_until(|| lines(&letters, Shelf::Ingest).len() == 2);
+        let letters = tokio::task::spawn_blocking(move || {
+            assert_eq!(letters.erase(Some(b"anna-7"), None).unwrap(), 3);
+            assert_eq!(letters.erase(Some(b"anna-7"), None).unwrap(), 0);
+            letters
+        });
+        let letters = letters.await.unwrap();
+        assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert]);
+        assert_eq!(lines(&letters, Shelf::Ingest), [r#"{"userId":"bert-8""#]);
+        // What comes afterwards is stored as before.
+        letters.keep(given_up(&[anna])).await;
+        assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert, anna]);
+        let of_block = |line: &str| {
+            let (folder, end) = letters.stored(Shelf::Delivery);
+            let mut reader = Reader::new(folder, Position::START);
+            let mut taken = Taken::default();
+            while let Some(block) = reader.next(end).unwrap() {
+                if block.records().any(|record| record.line == line.as_bytes()) {
+                    taken.add(block.position(), line.as_bytes());
+                }
+            }
+            taken
+        };
+        let taken = of_block(anna);
+        tokio::task::spawn_blocking(move || {
+            assert_eq!(letters.remove(Shelf::Delivery, taken).unwrap(), 1);
+            assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert]);
+            letters.finish();
+        })
+        .await
+        .unwrap();
+        let mut bytes = Vec::new();
+        for shelf in Shelf::ALL {
+            for file in std::fs::read_dir(folder.path().join(shelf.folder())).unwrap() {
+                let path = file.unwrap().path();
+                assert!(!path.ends_with(".unfinished"));
+                bytes.extend(std::fs::read(path).unwrap());
+            }
+        }
+        assert!(memchr::memmem::find(&bytes, b"anna").is_none());
+        assert!(memchr::memmem::find(&bytes, b"bert").is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_space_deliveries_wait_and_rejected_lines_are_lost_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = open(folder.path(), u64::MAX);
+        let kept =
+            tokio::time::timeout(Duration::from_millis(300), letters.keep(given_up(&["{}"])));
+        assert!(kept.await.is_err(), "it must wait");
+        letters.offer(rejected(&letters, b"{"));
+        wait_until(|| letters.counters().lost.load(Relaxed) == 1);
+        assert_eq!(letters.counters().kept(Reason::GaveUp), 0);
+        assert_eq!(letters.failure(), None);
+        assert!(lines(&letters, Shelf::Delivery).is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn offers_take_a_bounded_amount_of_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = open(folder.path(), 0);
+        let line = vec![b'x'; 1 << 20];
+        let mut most = 0;
+        for _ in 0..100 {
+            letters.offer(rejected(&letters, &line));
+            most = most.max(letters.ingest.shared.offered_bytes.load(Relaxed));
+        }
+        assert!(most <= OFFERED_BYTES_MAX, "{most}");
+        let lost = letters.counters().lost.load(Relaxed);
+        assert!(lost >= 80, "{lost} lost");
+        wait_until(|| {
+            let kept = letters.counters().kept(Reason::Rejected(RejectReason::InvalidJson));
+            kept + letters.counters().lost.load(Relaxed) == 100
+        });
+        assert_eq!(letters.ingest.shared.offered_bytes.load(Relaxed), 0);
+    }
+}

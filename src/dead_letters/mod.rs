@@ -1,0 +1,27 @@
+//! Dead letters: events that failed for good, kept with the reason, so that nothing that is dropped
+//! for a fault is gone without a trace.
+//!
+//! Owns two logs of kind [`Kind::DeadLetters`](crate::log::Kind) in one folder, a *shelf* each with a
+//! thread of its own: `delivery` for events that a destination rejected or that were given up, and
+//! `ingest` for lines that were rejected on the way in. It does not decide what fails, delivers
+//! nothing, and judges nothing: a letter that is replayed goes the way of every other event.
+//!
+//! Two shelves, because whoever can send can fill the second one. Each has its share of
+//! `dead_letters.max_bytes` ([`INGEST_SHARE`]), so that no flood of rejected lines pushes out what
+//! destinations rejected, and its own queue, so that none delays it. When a shelf is full its oldest
+//! letters expire.
+//!
+//! What always holds: when [`DeadLetters::keep`] returns, the letters are as durable as `log.sync`
+//! asks for; [`DeadLetters::offer`] never waits, what finds no room is counted as lost; letters on their
+//! way take a bounded amount of memory; letters never appear in messages.
+
+mod filter;
+mod keep;
+mod letters;
+mod shelf;
+mod subject;
+
+pub use filter::{Filter, Letter, letters_of};
+pub use keep::{DeadLetters, INGEST_SHARE, Settings, Shelf, Taken};
+pub use letters::{Letters, LettersWriter, Reason};
+pub use subject::Subject;
