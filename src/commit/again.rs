@@ -74,7 +74,7 @@ impl Portion {
             if bytes.len() >= CHUNK_BYTES || lines.peek().is_none() {
                 let whole = std::iter::once(0..bytes.len() as u32).collect();
                 let bytes = std::mem::take(&mut bytes);
-                let chunk = Arc::new(Chunk::stored(bytes, events, source, received_at));
+                let chunk = Arc::new(Chunk::stored(bytes, events, None, source, received_at));
                 let parcel = Parcel { chunk, ranges: whole, events, charge: None };
                 self.parcels.push((Arc::clone(outlet), parcel));
                 events = 0;
