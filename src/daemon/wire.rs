@@ -427,8 +427,8 @@ fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartError> {
     let mut inputs = Vec::new();
     for source in &config.sources {
         let bound = match &source.input {
-            Input::Tcp { listen, max_connections } => {
-                TcpSource::bind(*listen, *max_connections).map(Bound::Tcp)
+            Input::Tcp { listen, max_connections, ack } => {
+                TcpSource::bind(*listen, *max_connections, *ack).map(Bound::Tcp)
             }
             Input::Http { listen, max_connections, max_body_bytes, request_timeout } => {
                 let limits = HttpLimits {

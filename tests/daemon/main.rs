@@ -14,6 +14,7 @@ mod harness;
 
 mod conformance;
 
+mod ack;
 mod durability;
 mod law;
 mod regressions;

@@ -36,6 +36,7 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
     let mut check = Check::new(report);
     let mut daemon = check.daemon(file.daemon.as_ref());
     let log = check.log(file.log.as_ref(), &mut daemon);
+    check.has_log = log.is_some();
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
     let categories = check.categories(file.categories.as_ref());
@@ -61,6 +62,7 @@ struct Check<'r, 'a> {
     names: Names,
     /// Addresses that are taken, and the keys that took them.
     listening: Vec<(SocketAddr, String)>,
+    has_log: bool,
 }
 
 /// What other sections may refer to.
@@ -77,7 +79,7 @@ struct Names {
 
 impl<'r, 'a> Check<'r, 'a> {
     fn new(report: &'r mut Report<'a>) -> Self {
-        Self { report, names: Names::default(), listening: Vec::new() }
+        Self { report, names: Names::default(), listening: Vec::new(), has_log: true }
     }
 
     fn daemon(&mut self, raw: Option<&At<raw::Daemon>>) -> Daemon {
