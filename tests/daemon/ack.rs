@@ -141,7 +141,8 @@ fn the_count_is_exact_however_the_bytes_are_cut() {
     let folder = Folder::new();
     let daemon = Daemon::start(&folder, &config(&folder));
     let case = (vec(sent(), 0..30), any::<bool>(), any::<bool>(), vec(1usize..4000, 1..6));
-    let cases = Cases { cases: 150, failure_persistence: None, ..Cases::default() };
+    let cases =
+        Cases { cases: 150, failure_persistence: None, max_shrink_iters: 0, ..Cases::default() };
     TestRunner::new(cases)
         .run(&case, |(rest, counted, ended, lengths)| {
             let all = [&[Sent::Stored], &rest[..]].concat();
