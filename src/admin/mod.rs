@@ -1,10 +1,13 @@
-//! The admin address: metrics, health and reload, for operators on the same machine.
+//! The admin address: metrics, health, reload and erasure, for operators on the same machine.
 //!
 //! Owns the HTTP form of these. It knows nothing of how they come about: what it shows and what it
 //! may ask for is in [`Control`].
 //!
 //! What always holds: an answer holds no event and no secret.
 
+mod erase;
 mod server;
 
+pub(crate) use erase::Subject;
+pub use erase::{EraseAnswer, EraseRequest};
 pub use server::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};

@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::erase::{EraseRequest, erase};
+
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 64;
 /// Connections that the kernel completes before they are accepted.
@@ -38,6 +40,8 @@ pub struct Control {
     pub ready: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// Where reloads are asked for.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Where erasures are asked for; there is nothing to erase without a log.
+    pub erasures: Option<mpsc::Sender<EraseRequest>>,
 }
 
 /// The answer of `/readyz`.
@@ -87,7 +91,7 @@ pub struct Admin {
     socket: TcpSocket,
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Admin {
     /// Binds the address.
@@ -148,7 +152,7 @@ impl Listening {
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let control = Arc::clone(&control);
-                    async move { Ok::<_, Infallible>(answer(&request, &control).await) }
+                    async move { Ok::<_, Infallible>(answer(request, &control).await) }
                 });
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -164,10 +168,15 @@ impl Listening {
     }
 }
 
-async fn answer(request: &Request<Incoming>, control: &Control) -> Answer {
-    let (method, path) = (request.method(), request.uri().path());
-    let reading = matches!(*method, Method::GET | Method::HEAD);
-    match path {
+async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let reading = matches!(method, Method::GET | Method::HEAD);
+    let wait = || {
+        uri.query().is_some_and(|query| {
+            query.split('&').any(|pair| matches!(pair, "wait" | "wait=1" | "wait=true"))
+        })
+    };
+    match uri.path() {
         "/metrics" if reading => {
             text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (control.metrics)())
         }
@@ -176,18 +185,16 @@ async fn answer(request: &Request<Incoming>, control: &Control) -> Answer {
             Readiness::Ready => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
             Readiness::NotReady(why) => error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &why),
         },
-        "/reload" if *method == Method::POST => {
-            let wait = request.uri().query().is_some_and(|query| {
-                query.split('&').any(|pair| matches!(pair, "wait" | "wait=1" | "wait=true"))
-            });
-            reload(control, wait).await
+        "/reload" if method == Method::POST => reload(control, wait()).await,
+        "/erase" if method == Method::POST => {
+            erase(request, control.erasures.as_ref(), wait()).await
         }
         "/metrics" | "/healthz" | "/readyz" => not_allowed("GET, HEAD"),
-        "/reload" => not_allowed("POST"),
+        "/reload" | "/erase" => not_allowed("POST"),
         _ => error(
             StatusCode::NOT_FOUND,
             "not_found",
-            "there is /metrics, /healthz, /readyz and /reload",
+            "there is /metrics, /healthz, /readyz, /reload and /erase",
         ),
     }
 }
@@ -223,11 +230,11 @@ fn not_allowed(allow: &'static str) -> Answer {
     answer
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     json_answer(status, &json!({ "code": code, "message": message }))
 }
 
-fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
+pub(super) fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
     text(status, "application/json", format!("{body}\n"))
 }
 

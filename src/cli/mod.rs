@@ -4,7 +4,9 @@
 //! Output meant for programs goes to standard output, all else to standard error.
 
 mod check;
+mod client;
 mod demo;
+mod erase;
 mod explain;
 mod logging;
 mod reference;
@@ -39,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Make a running daemon read its config again
     Reload(reload::ReloadArgs),
+    /// Erase what is stored about a user, running daemon or not
+    Erase(erase::EraseArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
     /// Print the config reference, generated from the config types
@@ -56,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Erase(args) => erase::run(args),
         Command::Demo(args) => demo::run(&args),
     }
 }

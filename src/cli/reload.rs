@@ -4,18 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::StatusCode;
 
+use super::client::{self, Failure};
 use crate::admin::ReloadAnswer;
 use crate::config;
 
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a daemon may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -54,21 +49,9 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 async fn ask(admin: std::net::SocketAddr, wait: bool) -> Result<ReloadAnswer, Failure> {
-    let stream = TcpStream::connect(admin).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(if wait { "/reload?wait=1" } else { "/reload" })
-        .header(header::HOST, admin.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
+    let path = if wait { "/reload?wait=1" } else { "/reload" };
+    let (status, body) = client::post(admin, path, "").await?;
     if status == StatusCode::OK || status == StatusCode::UNPROCESSABLE_ENTITY {
         return Ok(serde_json::from_slice(&body)?);
     }

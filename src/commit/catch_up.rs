@@ -39,6 +39,8 @@ pub struct CatchUp {
 /// What was read in one go.
 struct Read {
     parcels: Vec<(Parcel, Span)>,
+    /// Events for the destination that were erased since they were stored.
+    erased: u64,
     /// Whether there is nothing more before the end that was asked for.
     at_end: bool,
 }
@@ -99,6 +101,9 @@ impl CatchUp {
             for (parcel, span) in read.parcels {
                 self.give(parcel, span).await?;
             }
+            if read.erased > 0 {
+                self.outlet.skip_erased(read.erased);
+            }
             if !read.at_end {
                 self.outlet.has_read(reader.position());
             } else if self.outlet.has_read_all_to(end) {
@@ -128,11 +133,13 @@ fn read(
 ) -> Result<Read, LogError> {
     let mut parcels = Vec::new();
     let mut wanted = Vec::new();
-    let mut bytes_read = 0;
+    let (mut bytes_read, mut erased) = (0, 0);
     while bytes_read < READ_BYTES {
         let Some(block) = reader.next(end)? else {
-            return Ok(Read { parcels, at_end: true });
+            return Ok(Read { parcels, erased, at_end: true });
         };
+        let its = |(destination, _): &(StableId, u64)| *destination == id;
+        erased += block.erased().into_iter().filter(its).map(|(_, events)| events).sum::<u64>();
         let source = source_of(&block, plans);
         let received_at = instant_of(block.received_unix_ms());
         let span = Span { begin: block.position(), end: block.end() };
@@ -153,7 +160,7 @@ fn read(
             }
         }
     }
-    Ok(Read { parcels, at_end: false })
+    Ok(Read { parcels, erased, at_end: false })
 }
 
 /// The source by the number it has now. What came from one that is gone passed the tests of its source

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{Receiver, bounded};
+use crossbeam::select;
 use tracing::{error, info, warn};
 
+use super::erase::{Erasing, Order};
 use super::portion::{Intake, Portion};
 use super::state::Log;
 use crate::buffer::Buffers;
 use crate::destination::{Outlet, Parcel, Span};
 use crate::log::{
-    CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Room, SyncMode, Writer,
-    count_pending,
+    CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Room, SyncMode, Tombstones,
+    Writer, count_pending,
 };
 use crate::metrics::DropReason;
 
@@ -23,6 +25,9 @@ const GROUP_BYTES: usize = 1024 * 1024;
 
 /// How often cursors are saved and segments are released.
 const UPKEEP: Duration = Duration::from_millis(500);
+
+/// Orders that can wait for their turn.
+const ORDERS_MAX: usize = 16;
 
 /// How often it is looked whether a full log has room again.
 const FULL_LOOK: Duration = Duration::from_millis(50);
@@ -57,17 +62,22 @@ impl Committer {
     pub fn start(
         writer: Writer,
         cursors: Cursors,
+        tombstones: Tombstones,
         limits: Limits,
         workers: usize,
     ) -> io::Result<(Self, Intake)> {
         let folder: Folder = writer.folder().clone();
-        let log = Arc::new(Log::new(folder, writer.end(), writer.size_bytes()));
+        let (sender, orders) = bounded(ORDERS_MAX);
+        let log = Arc::new(Log::new(folder, writer.end(), writer.size_bytes(), sender));
+        let erasing = Erasing::start(tombstones, &log)?;
         let (intake, portions) = Intake::new(workers);
         let keeper = Keeper {
             log: Arc::clone(&log),
             buffers: intake.buffers().clone(),
             writer,
             cursors,
+            erasing,
+            orders,
             limits,
             next_upkeep: Instant::now(),
             next_sync: Instant::now(),
@@ -105,6 +115,8 @@ pub struct Keeper {
     buffers: Buffers,
     writer: Writer,
     cursors: Cursors,
+    erasing: Erasing,
+    orders: Receiver<Order>,
     limits: Limits,
     next_upkeep: Instant,
     next_sync: Instant,
@@ -113,12 +125,23 @@ pub struct Keeper {
 impl Keeper {
     fn run(mut self, portions: &Receiver<Portion>) -> Self {
         loop {
-            let group = match portions.recv_timeout(UPKEEP) {
-                Ok(first) => self.gather(first, portions),
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
-                Err(RecvTimeoutError::Disconnected) => break,
+            let mut order = None;
+            let group = select! {
+                recv(portions) -> first => match first {
+                    Ok(first) => self.gather(first, portions),
+                    Err(_) => break,
+                },
+                recv(self.orders) -> ordered => {
+                    order = ordered.ok();
+                    Vec::new()
+                }
+                default(UPKEEP) => Vec::new(),
             };
-            if let Err(failed) = self.store(group).and_then(|()| self.keep_house()) {
+            let done = self.store(group).and_then(|()| match order {
+                Some(order) => self.erasing.follow(order, &mut self.writer, &self.log, unix_ms()),
+                None => Ok(()),
+            });
+            if let Err(failed) = done.and_then(|()| self.keep_house()) {
                 error!("{failed}");
                 self.log.fail(failed.to_string());
                 // Whoever waits for an answer gets none: nothing of it may be acknowledged.
@@ -275,6 +298,11 @@ impl Keeper {
             self.next_upkeep = now + UPKEEP;
             self.expire_old()?;
             self.save_cursors()?;
+            if !self.erasing.is_empty()
+                && let Err(error) = self.erasing.forget(self.log.settled(), &self.log)
+            {
+                warn!("{error}; erasures that are carried out are not forgotten yet");
+            }
             self.writer.release(&self.cursors)?;
             self.log.set_bytes(self.writer.size_bytes());
         }

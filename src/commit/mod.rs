@@ -12,10 +12,11 @@
 //!
 //! What always holds: nothing is answered or handed over that the log does not hold; a destination's
 //! cursor is written only up to what it has settled; no destination keeps another one, or the intake,
-//! waiting.
+//! waiting; no attempt begins with an event that was erased before.
 
 mod catch_up;
 mod committer;
+mod erase;
 mod portion;
 mod state;
 

@@ -10,7 +10,9 @@ use tracing::{info, warn};
 
 use super::book::Book;
 use crate::config::{Delivery, Destination, Output, WhenFull};
-use crate::destination::{FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::destination::{
+    Erasures, FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec,
+};
 use crate::log::{self, Position, StableId};
 use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
@@ -23,6 +25,7 @@ pub(super) struct Fleet {
     memory: Arc<Memory>,
     ids: Arc<AtomicU64>,
     book: Option<Arc<Book>>,
+    erasures: Handle<Erasures>,
     /// Where the log was before the plan in force was.
     log_end: Position,
 }
@@ -102,7 +105,11 @@ impl Fleet {
     /// No destinations; all that come pin at most `memory_max` bytes together.
     pub(super) fn new(memory_max: usize, book: Option<Arc<Book>>) -> Self {
         let memory = Memory::new(memory_max);
+        // Without a log nothing can be erased.
+        let none = || Handle::new(Arc::default());
+        let erasures = book.as_ref().map_or_else(none, |book| book.log().erasures().clone());
         Self {
+            erasures,
             members: Vec::new(),
             retired: Vec::new(),
             memory,
@@ -175,7 +182,9 @@ impl Fleet {
                         );
                     }
                     let plans = plans.clone();
-                    let running = Running::start(outlet, sink, limits, retry, plans, after);
+                    let erasures = self.erasures.clone();
+                    let running =
+                        Running::start(outlet, sink, limits, retry, plans, erasures, after);
                     self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }

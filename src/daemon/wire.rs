@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::book::{Book, Opened};
 use super::drain::{self, Running};
+use super::erase::{ERASURES_MAX, Eraser};
 use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
 use super::notify;
@@ -208,6 +209,12 @@ impl Daemon {
         let stalled = Arc::new(AtomicBool::new(false));
         let (reloads, requests) = mpsc::channel(RELOADS_MAX);
         let stop_admin = CancellationToken::new();
+        let erasures = committer.as_ref().map(|committer| {
+            let (erasures, asked) = mpsc::channel(ERASURES_MAX);
+            let (intake, log) = (intake.clone(), Arc::clone(committer.log()));
+            tokio::spawn(Eraser { intake, log, stop: stop_sources.clone() }.run(asked));
+            erasures
+        });
         let control = Arc::new(Control {
             metrics: {
                 let exposition = Arc::clone(&exposition);
@@ -219,6 +226,7 @@ impl Daemon {
                 Box::new(move || readiness(phase.load(Relaxed), stalled.load(Relaxed)))
             },
             reloads,
+            erasures,
         });
         tokio::spawn(admin.serve(control, stop_admin.clone()));
         spawn_stall_watch(budget, Arc::clone(&stalled), stop_admin.clone());

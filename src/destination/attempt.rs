@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::batch::{Batch, Keys, Piece};
 use super::deliver::Orders;
+use super::erase::{Erasures, erase};
 use super::health::Health;
 use super::queue::Outlet;
 use super::rejudge::{Rules, judge_again};
@@ -25,6 +26,7 @@ use crate::shard::Plan;
 pub(super) struct Shared {
     pub(super) outlet: Arc<Outlet>,
     pub(super) plans: Handle<Plan>,
+    pub(super) erasures: Handle<Erasures>,
     pub(super) retry: Retry,
     pub(super) keys: Arc<Keys>,
     pub(super) health: Health,
@@ -81,7 +83,11 @@ async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
             trial.give_up(left);
             continue;
         }
-        trial.judged_by = shared.plans.load().table().version();
+        // Held until the attempt is over: whoever waits until nothing is under way that they do not
+        // know of, waits for these to be let go of.
+        let (plan, erasures) = (shared.plans.load(), shared.erasures.load());
+        trial.judged_by = plan.table().version();
+        erase(batch, &erasures, &shared.keys, shared.outlet.counters()).await;
         shared.judge(batch).await;
         if batch.events() == 0 {
             left.pop_front();
@@ -90,7 +96,9 @@ async fn deliver(shared: &Shared, sink: &mut Sink, left: &mut VecDeque<Batch>) {
         if let Turn::Judge = turn {
             continue;
         }
-        match trial.attempt(sink, batch).await {
+        let outcome = trial.attempt(sink, batch).await;
+        drop((plan, erasures));
+        match outcome {
             Outcome::Delivered => {
                 trial.answered();
                 if let Some(batch) = left.pop_front() {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Settled, Shared, settle, stopped};
 use super::batch::{Batch, Keys};
 use super::batcher::Batcher;
+use super::erase::Erasures;
 use super::health::Health;
 use super::queue::{Closed, Outlet};
 use super::sink::Sink;
@@ -55,12 +56,14 @@ impl Running {
         limits: BatchLimits,
         retry: Retry,
         plans: Handle<Plan>,
+        erasures: Handle<Erasures>,
         after: Vec<CancellationToken>,
     ) -> Self {
         let (sender, orders) = watch::channel(Orders::default());
         let keys = Arc::new(Keys::new(RandomState::new().hash_one(outlet.id())));
         let shared = Shared {
             plans,
+            erasures,
             retry,
             keys: Arc::clone(&keys),
             health: Health::new(outlet.name().to_owned(), Arc::clone(outlet.counters())),

@@ -132,9 +132,16 @@ pub struct Charge {
     bytes: usize,
     /// What it is in the ledger, if it came out of the log.
     entry: Option<Entry>,
+    /// Where it stands in the log.
+    stored_at: Option<Position>,
 }
 
 impl Charge {
+    /// Where the events stand in the log, if they are in it.
+    pub(super) fn stored_at(&self) -> Option<Position> {
+        self.stored_at
+    }
+
     /// Events of the parcel were delivered, or dropped with a reason.
     pub(super) fn settle(&self, events: u32) {
         if let Some(entry) = self.entry
@@ -229,7 +236,7 @@ impl Outlet {
                 Refused::Full(parcel)
             });
         }
-        self.take(&mut state, parcel, bytes, None);
+        self.take(&mut state, parcel, bytes, None, None);
         self.counters.pending.fetch_add(events.into(), Relaxed);
         let wake = state.is_enough();
         drop(state);
@@ -245,11 +252,13 @@ impl Outlet {
         mut parcel: Parcel,
         bytes: usize,
         entry: Option<Entry>,
+        stored_at: Option<Position>,
     ) {
         state.pinned_bytes += bytes;
         state.queued.bytes += parcel.bytes();
         state.queued.events += parcel.events;
-        parcel.charge = Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry }));
+        parcel.charge =
+            Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry, stored_at }));
         state.parcels.push_back(parcel);
     }
 
@@ -308,7 +317,7 @@ impl Outlet {
         for parcel in parcels {
             let bytes = parcel.footprint();
             let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
-            self.take(&mut state, parcel, bytes, entry);
+            self.take(&mut state, parcel, bytes, entry, Some(span.begin));
         }
         let wake = state.is_enough();
         drop(state);
@@ -336,7 +345,7 @@ impl Outlet {
         }
         state.unread = state.unread.saturating_sub(parcel.events.into());
         let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
-        self.take(&mut state, parcel, bytes, entry);
+        self.take(&mut state, parcel, bytes, entry, Some(span.begin));
         let wake = state.is_enough();
         drop(state);
         if wake {
@@ -373,6 +382,14 @@ impl Outlet {
         let events = events.min(state.unread);
         state.unread -= events;
         self.counters.drop_pending_many(DropReason::Expired, events);
+    }
+
+    /// Its reader found that so many events for it were removed from the log since they were stored.
+    pub fn skip_erased(&self, events: u64) {
+        let mut state = self.lock();
+        let events = events.min(state.unread);
+        state.unread -= events;
+        self.counters.drop_pending_many(DropReason::Erased, events);
     }
 
     /// So many events are in the log for it that were stored before this process.

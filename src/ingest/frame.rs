@@ -26,7 +26,7 @@ pub struct Frame {
     /// Where the answer goes, if the sender gets one.
     pub reply: Option<oneshot::Sender<Report>>,
     /// The room they take, given back when the worker drops the last frame of a read.
-    _room: Arc<Room>,
+    _room: Option<Arc<Room>>,
 }
 
 impl Frame {
@@ -40,7 +40,27 @@ impl Frame {
     ) -> Self {
         let Run { mut bytes, start } = lines.into();
         bytes.resize(bytes.len() + PADDING, 0);
-        Self { bytes: Buffer::from(bytes), start, source, received_at, reply: None, _room: room }
+        Self {
+            bytes: Buffer::from(bytes),
+            start,
+            source,
+            received_at,
+            reply: None,
+            _room: Some(room),
+        }
+    }
+
+    /// A frame without lines: its report comes when everything in front of it is settled.
+    #[must_use]
+    pub fn empty(source: SourceId, reply: oneshot::Sender<Report>) -> Self {
+        Self {
+            bytes: Buffer::from(vec![0; PADDING]),
+            start: 0,
+            source,
+            received_at: Instant::now(),
+            reply: Some(reply),
+            _room: None,
+        }
     }
 
     /// Lets the memory of the lines go back to `buffers` when the worker is done with it.
