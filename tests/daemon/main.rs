@@ -16,6 +16,7 @@ mod conformance;
 
 mod ack;
 mod durability;
+mod erase;
 mod law;
 mod regressions;
 mod shutdown;

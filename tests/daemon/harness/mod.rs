@@ -17,7 +17,7 @@ pub(crate) use events::{event, events, ids, marked};
 pub(crate) use http_client::{Answer, get, post, request};
 pub(crate) use http_sink::{HttpSink, Reply};
 pub(crate) use metrics::Metrics;
-pub(crate) use process::{Daemon, consentd, run_command, run_to_end};
+pub(crate) use process::{Daemon, Ended, consentd, run_command, run_to_end};
 pub(crate) use tcp_sink::TcpSink;
 
 use std::thread::sleep;
