@@ -294,7 +294,7 @@ impl Keeper {
             self.writer.sync()?;
             self.next_sync = now + self.limits.sync_every;
         }
-        if now >= self.next_upkeep {
+        if now >= self.next_upkeep && self.log.is_followed() {
             self.next_upkeep = now + UPKEEP;
             self.expire_old()?;
             self.save_cursors()?;

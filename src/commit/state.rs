@@ -32,6 +32,7 @@ pub struct Log {
     /// Erasures as they were before, as far as an attempt goes on that knows no later ones.
     older: Mutex<Vec<Weak<Erasures>>>,
     orders: Sender<Order>,
+    is_followed: AtomicBool,
     stopping: AtomicBool,
     counters: Arc<LogCounters>,
     failure: Mutex<Option<String>>,
@@ -48,6 +49,7 @@ impl Log {
             erasures: Handle::new(Arc::default()),
             older: Mutex::default(),
             orders,
+            is_followed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             counters: Arc::new(LogCounters { bytes: bytes.into(), ..LogCounters::default() }),
             failure: Mutex::default(),
@@ -81,6 +83,12 @@ impl Log {
         everyone.extend(outlets.iter().map(Arc::downgrade));
         drop(everyone);
         *self.followed() = outlets;
+        self.is_followed.store(true, Release);
+    }
+
+    /// Whether the destinations that run are known. Before that, none of them may lose its cursor.
+    pub(super) fn is_followed(&self) -> bool {
+        self.is_followed.load(Acquire)
     }
 
     /// How far all are done that run, or ran and have something in memory.
