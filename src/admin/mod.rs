@@ -10,4 +10,4 @@ mod server;
 
 pub(crate) use erase::Subject;
 pub use erase::{EraseAnswer, EraseRequest};
-pub use server::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
+pub use server::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest, Waiting};

@@ -77,12 +77,30 @@ pub enum ReloadAnswer {
         restart_needed: Vec<String>,
         /// What is odd about the config.
         warnings: Vec<String>,
+        /// What waits for destinations, where something does.
+        waiting: Vec<Waiting>,
     },
     /// The config is wrong; the running one stays.
     Refused {
         /// Every mistake.
         errors: Vec<String>,
     },
+}
+
+/// What waited for a destination when a reload was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its name.
+    pub destination: String,
+    /// Events that wait for it.
+    pub events: u64,
+    /// How many of them the new rules refuse and the ones before did not: they are dropped when it is
+    /// their turn. `None` where there is no log to look in.
+    pub refused: Option<u64>,
+    /// Whether there was time to look at all of them; else there may be more.
+    pub complete: bool,
+    /// Events in requests under way, which the rules before permitted.
+    pub in_flight: u64,
 }
 
 /// The admin address, bound. Nobody can connect before it serves.

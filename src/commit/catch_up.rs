@@ -140,7 +140,7 @@ fn read(
         };
         let its = |(destination, _): &(StableId, u64)| *destination == id;
         erased += block.erased().into_iter().filter(its).map(|(_, events)| events).sum::<u64>();
-        let source = source_of(&block, plans);
+        let source = source_of(&block, &plans.load());
         let received_at = instant_of(block.received_unix_ms());
         let span = Span { begin: block.position(), end: block.end() };
         let (mut bytes, mut events) = (Vec::new(), 0);
@@ -165,8 +165,7 @@ fn read(
 
 /// The source by the number it has now. What came from one that is gone passed the tests of its source
 /// when it was stored.
-fn source_of(block: &Block<'_>, plans: &Handle<Plan>) -> SourceId {
-    let plan = plans.load();
+pub(super) fn source_of(block: &Block<'_>, plan: &Plan) -> SourceId {
     let table = plan.table();
     table.source(block.source()).unwrap_or(table.any_source())
 }

@@ -18,9 +18,11 @@ mod catch_up;
 mod committer;
 mod erase;
 mod portion;
+mod review;
 mod state;
 
 pub use catch_up::CatchUp;
 pub use committer::{Committer, Limits};
 pub use portion::{Answer, Intake, Portion};
+pub use review::{Review, Waiting, review};
 pub use state::Log;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::book::Book;
+use crate::commit::Log;
 use crate::config::{Delivery, Destination, Output, WhenFull};
 use crate::destination::{
     Erasures, FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec,
@@ -117,6 +118,11 @@ impl Fleet {
             book,
             log_end: Position::START,
         }
+    }
+
+    /// The log, if there is one.
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        self.book.as_ref().map(|book| Arc::clone(book.log()))
     }
 
     /// What the next config is prepared against.

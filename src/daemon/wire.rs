@@ -21,7 +21,7 @@ use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
 use super::notify;
 use super::pulse::Pulse;
-use super::reload::{Next, Reloader};
+use super::reload::{Next, Outlook, Reloader};
 use super::signal::{Asked, Signals};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
 use crate::commit::Committer;
@@ -308,8 +308,8 @@ impl Daemon {
                 },
                 Some(next) = reload.preparing.join_next() => {
                     let next = next.unwrap_or_else(|error| Err(vec![error.to_string()]));
-                    let answer = self.reloader.finish(next);
-                    self.answer(reload.asked_by.take(), answer);
+                    let (answer, outlook) = self.reloader.finish(next);
+                    self.answer(reload.asked_by.take(), answer, outlook);
                     reload.go_on(&self.reloader);
                 }
                 _ = upkeep.tick() => {
@@ -333,10 +333,18 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: Option<ReloadRequest>, answer: ReloadAnswer) {
+    fn answer(
+        &self,
+        request: Option<ReloadRequest>,
+        mut answer: ReloadAnswer,
+        outlook: Option<Outlook>,
+    ) {
         let Some(request) = request else { return };
         let settled = self.reloader.older_plans_gone();
         tokio::spawn(async move {
+            if let (ReloadAnswer::Applied { waiting, .. }, Some(outlook)) = (&mut answer, outlook) {
+                *waiting = outlook.look().await;
+            }
             if request.wait {
                 settled.await;
             }

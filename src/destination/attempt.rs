@@ -203,7 +203,9 @@ impl<'s> Trial<'s> {
     async fn attempt(&mut self, sink: &mut Sink, batch: &Batch) -> Outcome {
         let started = Instant::now();
         self.first.get_or_insert(started);
+        let in_flight = self.shared.outlet.begin_attempt(batch.events());
         let outcome = sink.send(batch).await;
+        drop(in_flight);
         let metrics = &self.shared.metrics;
         metrics.attempted(outcome.kind(), started.elapsed());
         outcome

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Outlet {
     waiting: AtomicUsize,
     drops_newest: bool,
     counters: Arc<DestinationCounters>,
+    /// Events in attempts that go on.
+    in_flight: AtomicU64,
     /// What all destinations may pin together.
     memory: Arc<Memory>,
     /// What the log calls it, if there is a log.
@@ -152,6 +154,19 @@ impl Charge {
     }
 }
 
+/// An attempt that goes on.
+#[derive(Debug)]
+pub(super) struct InFlight<'o> {
+    outlet: &'o Outlet,
+    events: u32,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.outlet.in_flight.fetch_sub(self.events.into(), Relaxed);
+    }
+}
+
 /// Why a parcel was not taken.
 #[derive(Debug)]
 pub enum Refused {
@@ -186,6 +201,7 @@ impl Outlet {
             waiting: AtomicUsize::new(0),
             drops_newest,
             counters,
+            in_flight: AtomicU64::new(0),
             memory: Arc::clone(memory),
             stable,
             state: Mutex::default(),
@@ -260,6 +276,18 @@ impl Outlet {
         parcel.charge =
             Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry, stored_at }));
         state.parcels.push_back(parcel);
+    }
+
+    /// Events in attempts that go on.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// An attempt with so many events goes on until what is returned is dropped.
+    pub(super) fn begin_attempt(&self, events: u32) -> InFlight<'_> {
+        self.in_flight.fetch_add(events.into(), Relaxed);
+        InFlight { outlet: self, events }
     }
 
     /// What the log calls it, if there is a log.
