@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::erase::{EraseRequest, erase};
+
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 64;
 /// Connections that the kernel completes before they are accepted.
@@ -41,6 +43,8 @@ pub struct Control {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Replays dead letters.
     pub replay: Replay,
+    /// Where erasures are asked for; there is nothing to erase without a log.
+    pub erasures: Option<mpsc::Sender<EraseRequest>>,
 }
 
 /// The answer of `/readyz`.
@@ -76,12 +80,30 @@ pub enum ReloadAnswer {
         restart_needed: Vec<String>,
         /// What is odd about the config.
         warnings: Vec<String>,
+        /// What waits for destinations, where something does.
+        waiting: Vec<Waiting>,
     },
     /// The config is wrong; the running one stays.
     Refused {
         /// Every mistake.
         errors: Vec<String>,
     },
+}
+
+/// What waited for a destination when a reload was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its name.
+    pub destination: String,
+    /// Events that wait for it.
+    pub events: u64,
+    /// How many of them the new rules refuse and the ones before did not: they are dropped when it is
+    /// their turn. `None` where there is no log to look in.
+    pub refused: Option<u64>,
+    /// Whether there was time to look at all of them; else there may be more.
+    pub complete: bool,
+    /// Events in requests under way, which the rules before permitted.
+    pub in_flight: u64,
 }
 
 /// The admin address, bound. Nobody can connect before it serves.
@@ -168,9 +190,14 @@ impl Listening {
 }
 
 async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
-    let (method, path) = (request.method(), request.uri().path());
-    let reading = matches!(*method, Method::GET | Method::HEAD);
-    match path {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let reading = matches!(method, Method::GET | Method::HEAD);
+    let wait = || {
+        uri.query().is_some_and(|query| {
+            query.split('&').any(|pair| matches!(pair, "wait" | "wait=1" | "wait=true"))
+        })
+    };
+    match uri.path() {
         "/metrics" if reading => {
             text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (control.metrics)())
         }
@@ -179,19 +206,17 @@ async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
             Readiness::Ready => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
             Readiness::NotReady(why) => error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &why),
         },
-        "/reload" if *method == Method::POST => {
-            let wait = request.uri().query().is_some_and(|query| {
-                query.split('&').any(|pair| matches!(pair, "wait" | "wait=1" | "wait=true"))
-            });
-            reload(control, wait).await
+        "/reload" if method == Method::POST => reload(control, wait()).await,
+        "/erase" if method == Method::POST => {
+            erase(request, control.erasures.as_ref(), wait()).await
         }
-        "/dead-letters/replay" if *method == Method::POST => replay(request, &control.replay).await,
+        "/dead-letters/replay" if method == Method::POST => replay(request, &control.replay).await,
         "/metrics" | "/healthz" | "/readyz" => not_allowed("GET, HEAD"),
-        "/reload" | "/dead-letters/replay" => not_allowed("POST"),
+        "/reload" | "/erase" | "/dead-letters/replay" => not_allowed("POST"),
         _ => error(
             StatusCode::NOT_FOUND,
             "not_found",
-            "there is /metrics, /healthz, /readyz, /reload and /dead-letters/replay",
+            "there is /metrics, /healthz, /readyz, /reload, /erase and /dead-letters/replay",
         ),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -11,28 +12,52 @@ use tokio::net::TcpStream;
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a daemon may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to answer: it may have to wait for requests that are under way.
+const TIMEOUT: Duration = Duration::from_secs(80);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// Nobody listens there: most likely no daemon runs.
+    Refused(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(why) | Self::Failed(why)) = self;
+        f.write_str(why)
+    }
+}
 
 /// Posts `body` to `path`; the answer's status and body.
 ///
 /// # Errors
-/// A sentence.
+/// [`NoAnswer`], a sentence.
 pub(super) fn post(
     admin: SocketAddr,
     path: &str,
     body: Vec<u8>,
-) -> Result<(StatusCode, Bytes), String> {
+) -> Result<(StatusCode, Bytes), NoAnswer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let runtime = runtime.map_err(|error| NoAnswer::Failed(format!("cannot start: {error}")))?;
     let asked =
         runtime.block_on(async { tokio::time::timeout(TIMEOUT, send(admin, path, body)).await });
     match asked {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("cannot ask the daemon at {admin}: {error}; does it run?")),
-        Err(_) => Err(format!("the daemon at {admin} did not answer within {TIMEOUT:?}")),
+        Ok(Err(error)) => {
+            let why = format!("cannot ask the daemon at {admin}: {error}; does it run?");
+            let cause = error.downcast_ref::<io::Error>();
+            let is_refused =
+                cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+            Err(if is_refused { NoAnswer::Refused(why) } else { NoAnswer::Failed(why) })
+        }
+        Err(_) => Err(NoAnswer::Failed(format!(
+            "the daemon at {admin} did not answer within {TIMEOUT:?}"
+        ))),
     }
 }
 

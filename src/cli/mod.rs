@@ -6,6 +6,7 @@
 mod ask;
 mod check;
 mod demo;
+mod erase;
 mod explain;
 mod log;
 mod logging;
@@ -43,6 +44,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Look into the log and the dead letters of a daemon, which may be running
     Log(log::LogArgs),
+    /// Erase what is stored about a user, running daemon or not
+    Erase(erase::EraseArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
     /// Print the config reference, generated from the config types
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Reference(args) => reference::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Erase(args) => erase::run(args),
         Command::Demo(args) => demo::run(&args),
     }
 }

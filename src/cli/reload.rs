@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use hyper::StatusCode;
 
-use crate::admin::ReloadAnswer;
+use crate::admin::{ReloadAnswer, Waiting};
 use crate::config;
 
 /// Arguments of `reload`.
@@ -32,7 +32,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     let path = if args.wait { "/reload?wait=1" } else { "/reload" };
     let (status, body) = match super::ask::post(admin, path, Vec::new()) {
         Ok(answer) => answer,
-        Err(error) => return failed(&error),
+        Err(error) => return failed(&error.to_string()),
     };
     if status != StatusCode::OK && status != StatusCode::UNPROCESSABLE_ENTITY {
         let said = String::from_utf8_lossy(&body);
@@ -46,13 +46,18 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
 
 fn report(answer: ReloadAnswer) -> ExitCode {
     match answer {
-        ReloadAnswer::Applied { version, table, changes, restart_needed, warnings } => {
+        ReloadAnswer::Applied { version, table, changes, restart_needed, warnings, waiting } => {
             println!("reloaded: table {version} ({table}) is in force");
             for change in &changes {
                 println!("  {change}");
             }
             if changes.is_empty() {
                 println!("  nothing changed");
+            }
+            for waiting in &waiting {
+                for sentence in told(waiting) {
+                    println!("  {sentence}");
+                }
             }
             for key in &restart_needed {
                 println!("  `{key}` changed in the file: it takes effect after a restart");
@@ -70,6 +75,31 @@ fn report(answer: ReloadAnswer) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What there is to say about the events that wait for a destination.
+fn told(waiting: &Waiting) -> Vec<String> {
+    let Waiting { destination, events, refused, complete, in_flight } = waiting;
+    let mut sentences = vec![match (refused, complete) {
+        (Some(0), true) => format!("destination `{destination}`: {events} events wait, as before"),
+        (Some(refused), true) => format!(
+            "destination `{destination}`: {events} events wait; it will not get {refused} of them"
+        ),
+        (Some(refused), false) => format!(
+            "destination `{destination}`: {events} events wait; it will not get at least {refused} \
+             of them (there was no time to look at all)"
+        ),
+        (None, _) => format!(
+            "destination `{destination}`: {events} events wait; each is judged again before it leaves"
+        ),
+    }];
+    if *in_flight > 0 {
+        sentences.push(format!(
+            "destination `{destination}`: {in_flight} events are in requests under way, permitted by \
+             the rules before (--wait waits for them)"
+        ));
+    }
+    sentences
 }
 
 fn failed(message: &str) -> ExitCode {

@@ -74,6 +74,8 @@ impl Reading {
 /// What was read in one go.
 struct Read {
     parcels: Vec<(Parcel, Span)>,
+    /// Events for the destination that were erased since they were stored.
+    erased: u64,
     /// Whether there is nothing more before the end that was asked for.
     at_end: bool,
 }
@@ -147,6 +149,9 @@ impl CatchUp {
                     self.outlet.has_read(span.end);
                 }
             }
+            if read.erased > 0 {
+                self.outlet.skip_erased(read.erased);
+            }
             if !read.at_end {
                 self.outlet.has_read(place);
             } else if self.outlet.has_read_all_to(end) {
@@ -179,12 +184,14 @@ fn read(
 ) -> Result<Read, LogError> {
     let mut parcels = Vec::new();
     let mut wanted = Vec::new();
-    let mut bytes_read = 0;
+    let (mut bytes_read, mut erased) = (0, 0);
     while bytes_read < wanted_bytes {
         let Some(block) = reader.next(end)? else {
-            return Ok(Read { parcels, at_end: true });
+            return Ok(Read { parcels, erased, at_end: true });
         };
-        let source = source_of(&block, plans);
+        let its = |(destination, _): &(StableId, u64)| *destination == id;
+        erased += block.erased().into_iter().filter(its).map(|(_, events)| events).sum::<u64>();
+        let source = source_of(&block, &plans.load());
         let received_at = instant_of(block.received_unix_ms());
         let span = Span { begin: block.position(), end: block.end() };
         // Versions count from the start of the process: the number of an earlier one means nothing.
@@ -207,13 +214,12 @@ fn read(
             }
         }
     }
-    Ok(Read { parcels, at_end: false })
+    Ok(Read { parcels, erased, at_end: false })
 }
 
 /// The source by the number it has now. What came from one that is gone passed the tests of its source
 /// when it was stored.
-fn source_of(block: &Block<'_>, plans: &Handle<Plan>) -> SourceId {
-    let plan = plans.load();
+pub(super) fn source_of(block: &Block<'_>, plan: &Plan) -> SourceId {
     let table = plan.table();
     table.source(block.source()).unwrap_or(table.any_source())
 }

@@ -6,16 +6,18 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{Receiver, bounded};
+use crossbeam::select;
 use tracing::{error, info, warn};
 
+use super::erase::{Erasing, Order};
 use super::portion::{Intake, Portion, Waiting};
 use super::state::Log;
 use crate::buffer::Buffers;
 use crate::destination::{Outlet, Parcel, Span};
 use crate::log::{
-    CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Room, SyncMode, Writer,
-    count_pending,
+    CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Room, SyncMode, Tombstones,
+    Writer, count_pending,
 };
 use crate::metrics::DropReason;
 
@@ -27,6 +29,9 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How often cursors are saved and segments are released.
 const UPKEEP: Duration = Duration::from_millis(500);
+
+/// Orders that can wait for their turn.
+const ORDERS_MAX: usize = 16;
 
 /// How often it is looked whether a full log has room again.
 const FULL_LOOK: Duration = Duration::from_millis(50);
@@ -61,17 +66,22 @@ impl Committer {
     pub fn start(
         writer: Writer,
         cursors: Cursors,
+        tombstones: Tombstones,
         limits: Limits,
         workers: usize,
     ) -> io::Result<(Self, Intake)> {
         let folder: Folder = writer.folder().clone();
-        let log = Arc::new(Log::new(folder, writer.end(), writer.size_bytes()));
+        let (sender, orders) = bounded(ORDERS_MAX);
+        let log = Arc::new(Log::new(folder, writer.end(), writer.size_bytes(), sender));
+        let erasing = Erasing::start(tombstones, &log)?;
         let (intake, portions) = Intake::new(workers);
         let keeper = Keeper {
             log: Arc::clone(&log),
             buffers: intake.buffers().clone(),
             writer,
             cursors,
+            erasing,
+            orders,
             limits,
             last_commit: Duration::ZERO,
             next_upkeep: Instant::now(),
@@ -110,6 +120,8 @@ pub struct Keeper {
     buffers: Buffers,
     writer: Writer,
     cursors: Cursors,
+    erasing: Erasing,
+    orders: Receiver<Order>,
     limits: Limits,
     /// How long the last commit took.
     last_commit: Duration,
@@ -120,12 +132,23 @@ pub struct Keeper {
 impl Keeper {
     fn run(mut self, portions: &Receiver<Waiting>) -> Self {
         loop {
-            let group = match portions.recv_timeout(UPKEEP) {
-                Ok(first) => self.gather(first, portions),
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
-                Err(RecvTimeoutError::Disconnected) => break,
+            let mut order = None;
+            let group = select! {
+                recv(portions) -> first => match first {
+                    Ok(first) => self.gather(first, portions),
+                    Err(_) => break,
+                },
+                recv(self.orders) -> ordered => {
+                    order = ordered.ok();
+                    Vec::new()
+                }
+                default(UPKEEP) => Vec::new(),
             };
-            if let Err(failed) = self.store(group).and_then(|()| self.keep_house()) {
+            let done = self.store(group).and_then(|()| match order {
+                Some(order) => self.erasing.follow(order, &mut self.writer, &self.log, unix_ms()),
+                None => Ok(()),
+            });
+            if let Err(failed) = done.and_then(|()| self.keep_house()) {
                 error!("{failed}");
                 self.log.fail(failed.to_string());
                 // Whoever waits for an answer gets none: nothing of it may be acknowledged.
@@ -282,10 +305,15 @@ impl Keeper {
             self.writer.sync()?;
             self.next_sync = now + self.limits.sync_every;
         }
-        if now >= self.next_upkeep {
+        if now >= self.next_upkeep && self.log.is_followed() {
             self.next_upkeep = now + UPKEEP;
             self.expire_old()?;
             self.save_cursors()?;
+            if !self.erasing.is_empty()
+                && let Err(error) = self.erasing.forget(self.log.settled(), &self.log)
+            {
+                warn!("{error}; erasures that are carried out are not forgotten yet");
+            }
             self.writer.release(&self.cursors)?;
             self.log.set_bytes(self.writer.size_bytes());
         }

@@ -12,16 +12,19 @@
 //!
 //! What always holds: nothing is answered or handed over that the log does not hold; a destination's
 //! cursor is written only up to what it has settled; no destination keeps another one, or the intake,
-//! waiting.
+//! waiting; no attempt begins with an event that was erased before.
 
 mod again;
 mod catch_up;
 mod committer;
+mod erase;
 mod portion;
+mod review;
 mod state;
 
 pub use again::Again;
 pub use catch_up::CatchUp;
 pub use committer::{Committer, Limits};
 pub use portion::{Answer, Intake, Portion};
+pub use review::{Review, Waiting, review};
 pub use state::Log;

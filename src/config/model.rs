@@ -158,6 +158,8 @@ pub enum Input {
         listen: SocketAddr,
         /// Connections at a time; more wait to be accepted.
         max_connections: NonZeroUsize,
+        /// Whether the count of settled lines is written back.
+        ack: bool,
     },
     /// `POST` of newline-delimited JSON.
     Http {

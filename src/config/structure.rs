@@ -16,7 +16,7 @@ use super::suggest;
 
 /// Sections and keys that are planned. They are refused like any unknown key, but nobody should look
 /// for a typing mistake.
-const NOT_YET: &[&str] = &["tokens", "tls", "models", "warehouses", "ack", "idempotency", "users"];
+const NOT_YET: &[&str] = &["tokens", "tls", "models", "warehouses", "idempotency", "users"];
 /// Types of sources and destinations that are planned.
 const TYPES_NOT_YET: &[&str] = &["kafka", "segment", "warehouse", "nats"];
 

@@ -1,6 +1,9 @@
 //! The log as the daemon runs it: opened at the start, and who begins where.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use crate::dead_letters::{self, DeadLetters};
 use crate::destination::{FileCare, Outlet, Running};
 use crate::log::{
     Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, StableId,
-    SyncMode, Writer, count_pending,
+    SyncMode, Tombstones, Writer, count_pending,
 };
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -32,6 +35,17 @@ pub(super) struct Opened {
     pub(super) book: Arc<Book>,
     pub(super) committer: Committer,
     pub(super) intake: Intake,
+}
+
+/// Random bytes, under which the IDs of erased users are hashed.
+pub(super) fn fresh_key() -> Result<[u8; 32], LogError> {
+    let path = Path::new("/dev/urandom");
+    let mut key = [0; 32];
+    let read = File::open(path).and_then(|mut source| source.read_exact(&mut key));
+    match read {
+        Ok(()) => Ok(key),
+        Err(source) => Err(LogError::Io { doing: "read", path: path.to_owned(), source }),
+    }
 }
 
 impl Book {
@@ -72,6 +86,7 @@ impl Book {
         };
         let (writer, recovery) = Writer::open(folder, options, report.highest, &mut |_| {})?;
         info!(?recovery, bytes = writer.size_bytes(), "log opened");
+        let tombstones = Tombstones::open(writer.folder(), fresh_key()?)?;
         let starts: Vec<_> = cursors.iter().collect();
         let pending = count_pending(writer.folder(), &starts, writer.end())?;
         let beginnings = starts
@@ -86,7 +101,7 @@ impl Book {
             drop_oldest: config.drop_oldest,
         };
         let dead_letters = Arc::new(DeadLetters::open(dead_letters)?);
-        let (committer, intake) = Committer::start(writer, cursors, limits, workers)
+        let (committer, intake) = Committer::start(writer, cursors, tombstones, limits, workers)
             .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
         let log = Arc::clone(committer.log());
         let identities = Arc::new(Mutex::new(identities));

@@ -9,8 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::book::Book;
+use crate::commit::Log;
 use crate::config::{Delivery, Destination, Output, WhenFull};
-use crate::destination::{FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec};
+use crate::destination::{
+    Erasures, FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec,
+};
 use crate::log::{self, Position, StableId};
 use crate::metrics::{DropReason, Exposition};
 use crate::route::Handle;
@@ -23,6 +26,7 @@ pub(super) struct Fleet {
     memory: Arc<Memory>,
     ids: Arc<AtomicU64>,
     book: Option<Arc<Book>>,
+    erasures: Handle<Erasures>,
     /// Where the log was before the plan in force was.
     log_end: Position,
 }
@@ -102,7 +106,11 @@ impl Fleet {
     /// No destinations; all that come pin at most `memory_max` bytes together.
     pub(super) fn new(memory_max: usize, book: Option<Arc<Book>>) -> Self {
         let memory = Memory::new(memory_max);
+        // Without a log nothing can be erased.
+        let none = || Handle::new(Arc::default());
+        let erasures = book.as_ref().map_or_else(none, |book| book.log().erasures().clone());
         Self {
+            erasures,
             members: Vec::new(),
             retired: Vec::new(),
             memory,
@@ -110,6 +118,11 @@ impl Fleet {
             book,
             log_end: Position::START,
         }
+    }
+
+    /// The log, if there is one.
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        self.book.as_ref().map(|book| Arc::clone(book.log()))
     }
 
     /// What the next config is prepared against.
@@ -175,10 +188,19 @@ impl Fleet {
                         );
                     }
                     let plans = plans.clone();
+                    let erasures = self.erasures.clone();
                     let dead_letters =
                         self.book.as_ref().map(|book| Arc::clone(book.dead_letters()));
-                    let running =
-                        Running::start(outlet, sink, limits, retry, plans, after, dead_letters);
+                    let running = Running::start(
+                        outlet,
+                        sink,
+                        limits,
+                        retry,
+                        plans,
+                        erasures,
+                        after,
+                        dead_letters,
+                    );
                     self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }

@@ -1,6 +1,6 @@
 //! The running daemon.
 //!
-//! Owns the wiring of the parts (`wire`), which destinations run (`fleet`), reloads, the drain,
+//! Owns the wiring of the parts (`wire`), which destinations run (`fleet`), reloads, erasures, the drain,
 //! signals and the talk with systemd. It handles no events itself.
 //!
 //! What always holds: nothing is started before everything that can fail at start has succeeded; a
@@ -8,6 +8,7 @@
 
 mod book;
 mod drain;
+mod erase;
 mod fleet;
 mod lock;
 mod notify;
@@ -18,5 +19,6 @@ mod replay;
 mod signal;
 mod wire;
 
+pub use erase::erase_stopped;
 pub use signal::Signals;
 pub use wire::{Daemon, StartError, run};

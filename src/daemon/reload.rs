@@ -2,20 +2,26 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::fleet::{Changes, Fleet, Slot};
 use super::notify;
-use crate::admin::ReloadAnswer;
+use crate::admin::{ReloadAnswer, Waiting};
+use crate::commit::{self, Log, Review};
 use crate::config::{self, Config, Source};
+use crate::destination::Outlet;
 use crate::metrics::Exposition;
 use crate::route::{Handle, RoutingTable};
 use crate::shard::Plan;
 
 /// How often it is looked whether an old plan is still in use.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long it is looked at what waits.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The config in force and what follows from it.
 pub(super) struct Reloader {
@@ -70,8 +76,13 @@ impl Reloader {
         }
     }
 
-    /// Puts what was prepared in force, if it is right, and says so.
-    pub(super) fn finish(&mut self, next: Result<Next, Vec<String>>) -> ReloadAnswer {
+    /// Puts what was prepared in force, if it is right, and says so; what it means for the events that
+    /// wait can be looked at afterwards.
+    pub(super) fn finish(
+        &mut self,
+        next: Result<Next, Vec<String>>,
+    ) -> (ReloadAnswer, Option<Outlook>) {
+        let before = self.plans.load();
         let answer = match next {
             Ok(next) => self.apply(next),
             Err(errors) => ReloadAnswer::Refused { errors },
@@ -88,7 +99,10 @@ impl Reloader {
             }
         }
         notify::ready(&self.status());
-        answer
+        let now = self.plans.load();
+        let is_other = now.table().version() != before.table().version();
+        let outlook = is_other.then(|| Outlook::new(before, now, self.fleet.log()));
+        (answer, outlook)
     }
 
     /// What `systemctl status` shows while the daemon serves.
@@ -134,7 +148,63 @@ impl Reloader {
         self.version = version;
         self.config = next;
         self.tidy();
-        ReloadAnswer::Applied { version, table: hash, changes, restart_needed, warnings }
+        let waiting = Vec::new();
+        ReloadAnswer::Applied { version, table: hash, changes, restart_needed, warnings, waiting }
+    }
+}
+
+/// What a reload means for the events that wait.
+pub(super) struct Outlook {
+    before: Arc<Plan>,
+    now: Arc<Plan>,
+    log: Option<Arc<Log>>,
+    waiting: Vec<Waiting>,
+}
+
+impl Outlook {
+    fn new(before: Arc<Plan>, now: Arc<Plan>, log: Option<Arc<Log>>) -> Self {
+        // Where the rules are the same, no event has to be looked at to say so.
+        let same_rules = before.table().hash() == now.table().hash();
+        let waiting = |outlet: &Arc<Outlet>| Waiting {
+            destination: outlet.name().to_owned(),
+            events: u64::try_from(outlet.counters().pending.load(Relaxed)).unwrap_or(0),
+            refused: (same_rules || log.is_some()).then_some(0),
+            complete: same_rules,
+            in_flight: outlet.in_flight(),
+        };
+        let mut waiting: Vec<_> = before.outlets().iter().map(waiting).collect();
+        waiting.retain(|waiting| {
+            let stays = now.table().destination(&waiting.destination).is_some();
+            stays && (waiting.events > 0 || waiting.in_flight > 0)
+        });
+        let log = log.filter(|_| !same_rules && !waiting.is_empty());
+        Self { before, now, log, waiting }
+    }
+
+    /// Looks at what waits, for a while.
+    pub(super) async fn look(self) -> Vec<Waiting> {
+        let Self { before, now, log, mut waiting } = self;
+        let Some(log) = log else { return waiting };
+        let until = Instant::now() + LOOK_TIME_MAX;
+        let plan = Arc::clone(&now);
+        let looking =
+            tokio::task::spawn_blocking(move || commit::review(&log, &before, &plan, until));
+        let review = match looking.await {
+            Ok(Ok(review)) => review,
+            Ok(Err(error)) => {
+                warn!("cannot look at what waits: {error}");
+                Review::default()
+            }
+            Err(_) => Review::default(),
+        };
+        for waiting in &mut waiting {
+            let destination = now.table().destination(&waiting.destination);
+            let outlet = destination.map(|number| &now.outlets()[usize::from(number.0)]);
+            let found = outlet.and_then(|outlet| review.waiting.get(&outlet.stable()?));
+            waiting.refused = found.map(|found| found.refused).or(waiting.refused);
+            waiting.complete = review.complete;
+        }
+        waiting
     }
 }
 

@@ -16,12 +16,13 @@ use tracing::{error, info, warn};
 
 use super::book::{Book, Opened, dead_letter_settings};
 use super::drain::{self, Running};
+use super::erase::{ERASURES_MAX, Eraser};
 use super::fleet::{Fleet, Slot};
 use super::lock::DataDirLock;
 use super::notify;
 use super::pulse::Pulse;
 use super::readmit::Readmit;
-use super::reload::{Next, Reloader};
+use super::reload::{Next, Outlook, Reloader};
 use super::replay::{Parts, Replayer};
 use super::signal::{Asked, Signals};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
@@ -236,6 +237,12 @@ impl Daemon {
             plans: plans.clone(),
             readmit: Readmit { budget: budget.clone(), workers: intake.clone() },
         }));
+        let erasures = committer.as_ref().map(|committer| {
+            let (erasures, asked) = mpsc::channel(ERASURES_MAX);
+            let (intake, log) = (intake.clone(), Arc::clone(committer.log()));
+            tokio::spawn(Eraser { intake, log, stop: stop_sources.clone() }.run(asked));
+            erasures
+        });
         let control = Arc::new(Control {
             metrics: {
                 let exposition = Arc::clone(&exposition);
@@ -254,6 +261,7 @@ impl Daemon {
                     Box::pin(async move { replayer.replay(asked).await })
                 })
             },
+            erasures,
         });
         tokio::spawn(admin.serve(control, stop_admin.clone()));
         spawn_stall_watch(budget, Arc::clone(&stalled), stop_admin.clone());
@@ -337,8 +345,8 @@ impl Daemon {
                 },
                 Some(next) = reload.preparing.join_next() => {
                     let next = next.unwrap_or_else(|error| Err(vec![error.to_string()]));
-                    let answer = self.reloader.finish(next);
-                    self.answer(reload.asked_by.take(), answer);
+                    let (answer, outlook) = self.reloader.finish(next);
+                    self.answer(reload.asked_by.take(), answer, outlook);
                     reload.go_on(&self.reloader);
                 }
                 _ = upkeep.tick() => {
@@ -366,10 +374,18 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, request: Option<ReloadRequest>, answer: ReloadAnswer) {
+    fn answer(
+        &self,
+        request: Option<ReloadRequest>,
+        mut answer: ReloadAnswer,
+        outlook: Option<Outlook>,
+    ) {
         let Some(request) = request else { return };
         let settled = self.reloader.older_plans_gone();
         tokio::spawn(async move {
+            if let (ReloadAnswer::Applied { waiting, .. }, Some(outlook)) = (&mut answer, outlook) {
+                *waiting = outlook.look().await;
+            }
             if request.wait {
                 settled.await;
             }
@@ -470,8 +486,8 @@ fn bind(config: &Config) -> Result<(Vec<(Bound, String)>, Admin), StartError> {
     let mut inputs = Vec::new();
     for source in &config.sources {
         let bound = match &source.input {
-            Input::Tcp { listen, max_connections } => {
-                TcpSource::bind(*listen, *max_connections).map(Bound::Tcp)
+            Input::Tcp { listen, max_connections, ack } => {
+                TcpSource::bind(*listen, *max_connections, *ack).map(Bound::Tcp)
             }
             Input::Http { listen, max_connections, max_body_bytes, request_timeout } => {
                 let limits = HttpLimits {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::batch::{Batch, Keys, Piece};
 use super::deliver::Orders;
+use super::erase::{Erasures, erase};
 use super::health::Health;
 use super::queue::Outlet;
 use super::rejudge::{Rules, judge_again};
@@ -26,6 +27,7 @@ use crate::shard::Plan;
 pub(super) struct Shared {
     pub(super) outlet: Arc<Outlet>,
     pub(super) plans: Handle<Plan>,
+    pub(super) erasures: Handle<Erasures>,
     pub(super) retry: Retry,
     pub(super) keys: Arc<Keys>,
     pub(super) health: Health,
@@ -96,7 +98,11 @@ async fn deliver(shared: &Shared, sink: &mut Sink, parts: &mut Parts) {
             trial.give_up(parts).await;
             continue;
         }
-        trial.judged_by = shared.plans.load().table().version();
+        // Held until the attempt is over: whoever waits until nothing is under way that they do not
+        // know of, waits for these to be let go of.
+        let (plan, erasures) = (shared.plans.load(), shared.erasures.load());
+        trial.judged_by = plan.table().version();
+        erase(batch, &erasures, &shared.keys, shared.outlet.counters()).await;
         shared.judge(batch).await;
         if batch.events() == 0 {
             parts.waiting.pop_front();
@@ -105,7 +111,9 @@ async fn deliver(shared: &Shared, sink: &mut Sink, parts: &mut Parts) {
         if let Turn::Judge = turn {
             continue;
         }
-        match trial.attempt(sink, batch).await {
+        let outcome = trial.attempt(sink, batch).await;
+        drop((plan, erasures));
+        match outcome {
             Outcome::Delivered => {
                 trial.answered();
                 if let Some(batch) = parts.waiting.pop_front() {
@@ -211,7 +219,9 @@ impl<'s> Trial<'s> {
     async fn attempt(&mut self, sink: &mut Sink, batch: &Batch) -> Outcome {
         let started = Instant::now();
         self.first.get_or_insert(started);
+        let in_flight = self.shared.outlet.begin_attempt(batch.events());
         let outcome = sink.send(batch).await;
+        drop(in_flight);
         let metrics = &self.shared.metrics;
         metrics.attempted(outcome.kind(), started.elapsed());
         outcome

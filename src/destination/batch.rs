@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::chunk::{Chunk, Run};
 use super::queue::{Charge, Parcel};
+use crate::log::Position;
 
 /// A chunk, and the room in the destination's budget that is given back with it.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Piece {
     events: u32,
     /// The version of the table that permitted the lines last.
     table_version: u64,
+    /// The generation of erasures under which the lines were looked at last.
+    looked_at: u64,
 }
 
 impl Piece {
@@ -35,7 +38,8 @@ impl Piece {
         let whole = parcel.ranges.len() == 1;
         parcel.ranges.into_iter().map(move |range| {
             let events = parcel.events;
-            let mut piece = Self { held: Arc::clone(&held), range, events, table_version };
+            let mut piece =
+                Self { held: Arc::clone(&held), range, events, table_version, looked_at: 0 };
             if !whole {
                 piece.events = count_lines(piece.lines());
             }
@@ -49,7 +53,7 @@ impl Piece {
         let events = chunk.runs().iter().map(|run| run.events).sum();
         let table_version = chunk.table_version();
         let held = Held { chunk: Arc::new(chunk), charge: self.held.charge.clone() };
-        Self { held: Arc::new(held), range, events, table_version }
+        Self { held: Arc::new(held), range, events, table_version, looked_at: self.looked_at }
     }
 
     /// So many of its events were delivered, or dropped with a reason: they are done with, and need
@@ -63,6 +67,46 @@ impl Piece {
     /// The same lines, all of which the table of `table_version` permits, too.
     pub(super) fn permitted_by(&self, table_version: u64) -> Self {
         Self { table_version, ..self.clone() }
+    }
+
+    /// Where the lines stand in the log, if they are in it: all of them before or all of them behind
+    /// any end of the log.
+    pub(super) fn stored_at(&self) -> Option<Position> {
+        self.held.charge.as_ref().and_then(|charge| charge.stored_at())
+    }
+
+    /// The generation of erasures under which the lines were looked at last.
+    pub(super) fn looked_at(&self) -> u64 {
+        self.looked_at
+    }
+
+    /// What is left without the lines for which `is_erased` says so, in order, and how many those are.
+    pub(super) fn without(
+        &self,
+        generation: u64,
+        is_erased: impl Fn(&[u8]) -> bool,
+    ) -> (Vec<Self>, u32) {
+        let whole = Self { looked_at: generation, ..self.clone() };
+        let (mut left, mut erased) = (Vec::new(), 0);
+        let (mut start, mut at, mut events) = (self.range.start, self.range.start, 0);
+        let mut close = |range: Range<u32>, events: u32| {
+            if events > 0 {
+                left.push(Self { range, events, ..whole.clone() });
+            }
+        };
+        for line in self.lines().split_inclusive(|byte| *byte == b'\n') {
+            let end = at + line.len() as u32;
+            if is_erased(line.strip_suffix(b"\n").unwrap_or(line)) {
+                close(start..at, std::mem::take(&mut events));
+                start = end;
+                erased += 1;
+            } else {
+                events += 1;
+            }
+            at = end;
+        }
+        close(start..at, events);
+        (left, erased)
     }
 
     /// The lines; each ends in an LF.
@@ -211,19 +255,16 @@ impl Batch {
         self.pieces.iter().filter_map(Piece::received_at).min()
     }
 
-    /// Puts `next` in the place of a piece, or nothing if no line is left of it. With fewer lines
-    /// the batch is another one and takes `key`.
+    /// Puts `next`, what is left of a piece, in its place. With fewer lines the batch is another one
+    /// and takes `key`.
     pub(super) fn replace(
         &mut self,
         position: usize,
-        next: Option<Piece>,
+        next: impl IntoIterator<Item = Piece>,
         key: impl FnOnce() -> u128,
     ) {
         let before = self.events;
-        match next {
-            Some(next) => self.pieces[position] = next,
-            None => drop(self.pieces.remove(position)),
-        }
+        self.pieces.splice(position..=position, next);
         self.sum_up();
         if self.events != before {
             self.key = key();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Settled, Shared, settle, stopped};
 use super::batch::{Batch, Keys};
 use super::batcher::Batcher;
+use super::erase::Erasures;
 use super::health::Health;
 use super::queue::{Closed, Outlet};
 use super::sink::Sink;
@@ -56,6 +57,7 @@ impl Running {
         limits: BatchLimits,
         retry: Retry,
         plans: Handle<Plan>,
+        erasures: Handle<Erasures>,
         after: Vec<CancellationToken>,
         dead_letters: Option<Arc<DeadLetters>>,
     ) -> Self {
@@ -63,6 +65,7 @@ impl Running {
         let keys = Arc::new(Keys::new(RandomState::new().hash_one(outlet.id())));
         let shared = Shared {
             plans,
+            erasures,
             retry,
             keys: Arc::clone(&keys),
             health: Health::new(outlet.name().to_owned(), Arc::clone(outlet.counters())),

@@ -16,6 +16,7 @@ mod queue;
 
 mod batch;
 mod batcher;
+mod erase;
 mod rejudge;
 
 mod attempt;
@@ -39,6 +40,7 @@ mod tests;
 pub use batch::{Batch, Piece};
 pub use chunk::{CHUNK_CAPACITY, Chunk, LANE_LINE_MAX, Lane, Run};
 pub use deliver::Running;
+pub use erase::Erasures;
 pub use file::FileCare;
 pub use ledger::Span;
 pub use memory::Memory;

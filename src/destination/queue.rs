@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Outlet {
     waiting: AtomicUsize,
     drops_newest: bool,
     counters: Arc<DestinationCounters>,
+    /// Events in attempts that go on.
+    in_flight: AtomicU64,
     /// What all destinations may pin together.
     memory: Arc<Memory>,
     /// What the log calls it, if there is a log.
@@ -132,9 +134,16 @@ pub struct Charge {
     bytes: usize,
     /// What it is in the ledger, if it came out of the log.
     entry: Option<Entry>,
+    /// Where it stands in the log.
+    stored_at: Option<Position>,
 }
 
 impl Charge {
+    /// Where the events stand in the log, if they are in it.
+    pub(super) fn stored_at(&self) -> Option<Position> {
+        self.stored_at
+    }
+
     /// Events of the parcel were delivered, or dropped with a reason.
     pub(super) fn settle(&self, events: u32) {
         if let Some(entry) = self.entry
@@ -142,6 +151,19 @@ impl Charge {
         {
             ledger.settle(entry, events);
         }
+    }
+}
+
+/// An attempt that goes on.
+#[derive(Debug)]
+pub(super) struct InFlight<'o> {
+    outlet: &'o Outlet,
+    events: u32,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.outlet.in_flight.fetch_sub(self.events.into(), Relaxed);
     }
 }
 
@@ -179,6 +201,7 @@ impl Outlet {
             waiting: AtomicUsize::new(0),
             drops_newest,
             counters,
+            in_flight: AtomicU64::new(0),
             memory: Arc::clone(memory),
             stable,
             state: Mutex::default(),
@@ -229,7 +252,7 @@ impl Outlet {
                 Refused::Full(parcel)
             });
         }
-        self.take(&mut state, parcel, bytes, None);
+        self.take(&mut state, parcel, bytes, None, None);
         self.counters.pending.fetch_add(events.into(), Relaxed);
         let wake = state.is_enough();
         drop(state);
@@ -245,12 +268,26 @@ impl Outlet {
         mut parcel: Parcel,
         bytes: usize,
         entry: Option<Entry>,
+        stored_at: Option<Position>,
     ) {
         state.pinned_bytes += bytes;
         state.queued.bytes += parcel.bytes();
         state.queued.events += parcel.events;
-        parcel.charge = Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry }));
+        parcel.charge =
+            Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry, stored_at }));
         state.parcels.push_back(parcel);
+    }
+
+    /// Events in attempts that go on.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// An attempt with so many events goes on until what is returned is dropped.
+    pub(super) fn begin_attempt(&self, events: u32) -> InFlight<'_> {
+        self.in_flight.fetch_add(events.into(), Relaxed);
+        InFlight { outlet: self, events }
     }
 
     /// What the log calls it, if there is a log.
@@ -308,7 +345,7 @@ impl Outlet {
         for parcel in parcels {
             let bytes = parcel.footprint();
             let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
-            self.take(&mut state, parcel, bytes, entry);
+            self.take(&mut state, parcel, bytes, entry, Some(span.begin));
         }
         let wake = state.is_enough();
         drop(state);
@@ -336,7 +373,7 @@ impl Outlet {
         }
         state.unread = state.unread.saturating_sub(parcel.events.into());
         let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
-        self.take(&mut state, parcel, bytes, entry);
+        self.take(&mut state, parcel, bytes, entry, Some(span.begin));
         let wake = state.is_enough();
         drop(state);
         if wake {
@@ -373,6 +410,14 @@ impl Outlet {
         let events = events.min(state.unread);
         state.unread -= events;
         self.counters.drop_pending_many(DropReason::Expired, events);
+    }
+
+    /// Its reader found that so many events for it were removed from the log since they were stored.
+    pub fn skip_erased(&self, events: u64) {
+        let mut state = self.lock();
+        let events = events.min(state.unread);
+        state.unread -= events;
+        self.counters.drop_pending_many(DropReason::Erased, events);
     }
 
     /// So many events are in the log for it that were stored before this process.

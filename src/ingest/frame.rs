@@ -29,7 +29,7 @@ pub struct Frame {
     /// stay where they are.
     pub is_replayed: bool,
     /// The room they take, given back when the worker drops the last frame of a read.
-    _room: Arc<Room>,
+    _room: Option<Arc<Room>>,
 }
 
 impl Frame {
@@ -50,7 +50,21 @@ impl Frame {
             received_at,
             reply: None,
             is_replayed: false,
-            _room: room,
+            _room: Some(room),
+        }
+    }
+
+    /// A frame without lines: its report comes when everything in front of it is settled.
+    #[must_use]
+    pub fn empty(source: SourceId, reply: oneshot::Sender<Report>) -> Self {
+        Self {
+            bytes: Buffer::from(vec![0; PADDING]),
+            start: 0,
+            source,
+            received_at: Instant::now(),
+            reply: Some(reply),
+            is_replayed: false,
+            _room: None,
         }
     }
 

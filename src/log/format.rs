@@ -65,7 +65,7 @@
 //!
 //! | offset | bytes | what |
 //! | ---: | ---: | --- |
-//! | 0 | 4 | number of its decision in the block; FFFFFFFF: erased |
+//! | 0 | 4 | number of its decision in the block; the highest bit: erased |
 //! | 4 | 4 | bytes of the line |
 //! | 8 | | the line as it was received, without its line end; zeros if erased |
 //!
@@ -94,8 +94,9 @@ pub(super) const RECORD_HEADER_BYTES: usize = 8;
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Frames and blocks begin and end at multiples of this.
 pub(super) const ALIGNMENT: usize = 8;
-/// The decision number of an erased record.
-pub(super) const ERASED: u32 = u32::MAX;
+/// The bit of a record's decision number that says it was erased. The number stays: whose event it was
+/// is gone, for how many destinations events are missing is not.
+pub(super) const ERASED: u32 = 1 << 31;
 
 /// The version of the format that is written.
 const VERSION: u16 = 1;

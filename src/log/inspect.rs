@@ -230,6 +230,12 @@ pub fn count_pending(
                 }
             }
         }
+        for (id, erased) in block.erased() {
+            let is_before = starts.get(&id).is_some_and(|start| *start <= block.position());
+            if let Some(count) = pending.get_mut(&id).filter(|_| is_before) {
+                *count += erased;
+            }
+        }
     }
     Ok(pending)
 }

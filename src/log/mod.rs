@@ -80,6 +80,6 @@ pub use recovery::{Progress, RecoveryReport};
 pub use retention::Removed;
 pub use rewrite::{Rewritten, rewrite_segment};
 pub use scan::Damage;
-pub use tombstone::Tombstones;
+pub use tombstone::{Marks, Tombstones};
 pub use view::{Block, Decision, Record};
 pub use writer::{Committed, Options, Room, SyncMode, Writer};

@@ -1,7 +1,7 @@
 //! Erasure, physically: a copy of a segment without certain records, which takes its place.
 //!
 //! Every frame, block and record keeps its place, so that positions stay valid: an erased record is
-//! zeros of the same length with the decision number FFFFFFFF. Damaged stretches may hold anything, so
+//! zeros of the same length, marked as such. Damaged stretches may hold anything, so
 //! they are not copied; a frame that says so stands in their place. Readers that have the original
 //! open go on reading it, and ask the tombstones as for everything else.
 

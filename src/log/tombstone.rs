@@ -22,8 +22,68 @@ const MAGIC: &[u8; 8] = b"CNSTDTMB";
 /// The erasures that are not yet carried out everywhere.
 pub struct Tombstones {
     twin: Twin,
+    marks: Marks,
+}
+
+/// Whose events are erased, apart from the file that says so.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Marks {
     key: [u8; 32],
     marks: HashMap<Subject, Mark>,
+}
+
+impl std::fmt::Debug for Marks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Marks").field("len", &self.marks.len()).finish_non_exhaustive()
+    }
+}
+
+impl Marks {
+    /// Whether an event that is stored at `position` and carries these IDs was erased.
+    #[must_use]
+    pub fn is_erased(
+        &self,
+        user: Option<&[u8]>,
+        anonymous: Option<&[u8]>,
+        position: Position,
+    ) -> bool {
+        // Nearly always, and then nothing is hashed.
+        !self.marks.is_empty()
+            && self
+                .subjects(user, anonymous)
+                .any(|subject| self.marks.get(&subject).is_some_and(|mark| position < mark.before))
+    }
+
+    /// No event at or behind this position was erased.
+    #[must_use]
+    pub fn highest(&self) -> Position {
+        self.marks.values().map(|mark| mark.before).max().unwrap_or_default()
+    }
+
+    /// How many IDs are erased.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    fn subjects(
+        &self,
+        user: Option<&[u8]>,
+        anonymous: Option<&[u8]>,
+    ) -> impl Iterator<Item = Subject> + use<> {
+        let subjects = [(USER, user), (ANONYMOUS, anonymous)].map(|(kind, id)| {
+            let mut hash = blake3::Hasher::new_keyed(&self.key);
+            hash.update(&[kind]).update(id?);
+            Some((kind, *hash.finalize().as_bytes().first_chunk()?))
+        });
+        subjects.into_iter().flatten()
+    }
 }
 
 /// The kind of an ID and its keyed hash.
@@ -57,7 +117,7 @@ impl Tombstones {
                          both copies and ask for the erasures again",
             });
         };
-        Ok(Self { twin, key, marks })
+        Ok(Self { twin, marks: Marks { key, marks } })
     }
 
     /// Erases the events that were stored before `before` and carry this user ID or this anonymous
@@ -72,8 +132,8 @@ impl Tombstones {
         before: Position,
         asked_unix_ms: u64,
     ) -> Result<(), LogError> {
-        let mut marks = self.marks.clone();
-        for subject in self.subjects(user, anonymous) {
+        let mut marks = self.marks.marks.clone();
+        for subject in self.marks.subjects(user, anonymous) {
             let mark = Mark { before, asked_unix_ms };
             let kept = marks.entry(subject).or_insert(mark);
             if before > kept.before {
@@ -91,24 +151,13 @@ impl Tombstones {
         anonymous: Option<&[u8]>,
         position: Position,
     ) -> bool {
-        // Nearly always, and then nothing is hashed.
-        !self.marks.is_empty()
-            && self
-                .subjects(user, anonymous)
-                .any(|subject| self.marks.get(&subject).is_some_and(|mark| position < mark.before))
+        self.marks.is_erased(user, anonymous, position)
     }
 
-    fn subjects(
-        &self,
-        user: Option<&[u8]>,
-        anonymous: Option<&[u8]>,
-    ) -> impl Iterator<Item = Subject> + use<> {
-        let subjects = [(USER, user), (ANONYMOUS, anonymous)].map(|(kind, id)| {
-            let mut hash = blake3::Hasher::new_keyed(&self.key);
-            hash.update(&[kind]).update(id?);
-            Some((kind, *hash.finalize().as_bytes().first_chunk()?))
-        });
-        subjects.into_iter().flatten()
+    /// Whose events are erased.
+    #[must_use]
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// Forgets the erasures of events before `first`, the first position that is still stored.
@@ -116,15 +165,15 @@ impl Tombstones {
     /// # Errors
     /// [`LogError`]; nothing changed then.
     pub fn forget_before(&mut self, first: Position) -> Result<(), LogError> {
-        let mut marks = self.marks.clone();
+        let mut marks = self.marks.marks.clone();
         marks.retain(|_, mark| mark.before > first);
         self.keep(marks)
     }
 
     fn keep(&mut self, marks: HashMap<Subject, Mark>) -> Result<(), LogError> {
-        if marks != self.marks {
-            self.twin.save(&encode(&self.key, &marks))?;
-            self.marks = marks;
+        if marks != self.marks.marks {
+            self.twin.save(&encode(&self.marks.key, &marks))?;
+            self.marks.marks = marks;
         }
         Ok(())
     }
@@ -144,7 +193,7 @@ impl Tombstones {
     /// When the oldest erasure that is kept was asked for, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_unix_ms(&self) -> Option<u64> {
-        self.marks.values().map(|mark| mark.asked_unix_ms).min()
+        self.marks.marks.values().map(|mark| mark.asked_unix_ms).min()
     }
 }
 

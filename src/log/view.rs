@@ -77,7 +77,7 @@ impl Layout {
             let decision = fields.u32()?;
             let len = fields.u32()?;
             fields.take(len as usize)?;
-            if decision >= self.decisions && decision != ERASED {
+            if decision & !ERASED >= self.decisions {
                 return None;
             }
         }
@@ -187,13 +187,33 @@ impl<'a> Block<'a> {
 
     /// The records that are not erased, in the order of their source.
     pub fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
+        self.all_records().filter(|record| record.decision & ERASED == 0)
+    }
+
+    fn all_records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
         let mut fields = Fields(self.bytes.get(self.layout.records_range()).unwrap_or_default());
-        let all = (0..self.layout.records).map_while(move |_| {
+        (0..self.layout.records).map_while(move |_| {
             let decision = fields.u32()?;
             let len = fields.u32()?;
             Some(Record { decision, line: fields.take(len as usize)? })
-        });
-        all.filter(|record| record.decision != ERASED)
+        })
+    }
+
+    /// How many of the records that were erased had been going to each of the destinations.
+    #[must_use]
+    pub fn erased(&self) -> Vec<(StableId, u64)> {
+        let left: u64 = self.decisions().map(|decision| u64::from(decision.records())).sum();
+        if left == u64::from(self.layout.records) {
+            return Vec::new();
+        }
+        let mut by_decision = vec![0_u64; self.layout.decisions as usize];
+        for record in self.all_records().filter(|record| record.decision & ERASED != 0) {
+            if let Some(count) = by_decision.get_mut((record.decision & !ERASED) as usize) {
+                *count += 1;
+            }
+        }
+        let each = self.decisions().zip(by_decision).filter(|(_, count)| *count > 0);
+        each.flat_map(|(decision, count)| decision.ids().map(move |id| (id, count))).collect()
     }
 
     /// How many records go to `destination`.
@@ -269,7 +289,7 @@ pub(super) fn erase_records(
         let Some(line) = fields.take(len as usize) else { break };
         let record = at..at + RECORD_HEADER_BYTES + line.len();
         at = record.end;
-        if decision != ERASED && erase(&view, line) {
+        if decision & ERASED == 0 && erase(&view, line) {
             chosen.push((decision, record));
         }
     }
@@ -278,7 +298,7 @@ pub(super) fn erase_records(
         if let Some(gone) = gone.get_mut(*decision as usize) {
             *gone += 1;
         }
-        block[record.start..record.start + 4].copy_from_slice(&ERASED.to_le_bytes());
+        block[record.start..record.start + 4].copy_from_slice(&(decision | ERASED).to_le_bytes());
         block[record.start + RECORD_HEADER_BYTES..record.end].fill(0);
     }
     let mut at = layout.decisions_at();

@@ -32,11 +32,13 @@ pub enum DropReason {
     Removed,
     /// It waited in the log for longer than `log.max_age`, or made room for newer events.
     Expired,
+    /// Somebody asked for the erasure of everything about its user.
+    Erased,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Consent,
         Self::Integrations,
         Self::Filtered,
@@ -47,6 +49,7 @@ impl DropReason {
         Self::Overflow,
         Self::Removed,
         Self::Expired,
+        Self::Erased,
     ];
 
     /// The value of the `reason` label.
@@ -63,6 +66,7 @@ impl DropReason {
             Self::Overflow => "overflow",
             Self::Removed => "removed",
             Self::Expired => "expired",
+            Self::Erased => "erased",
         }
     }
 }
@@ -113,6 +117,8 @@ pub struct LogCounters {
     pub bytes: AtomicU64,
     /// 1 while it takes nothing more.
     pub full: AtomicI64,
+    /// IDs whose erased events are not yet removed from its files.
+    pub erasures_pending: AtomicU64,
     /// From the first write of a group until it is durable.
     pub commits: Buckets,
 }

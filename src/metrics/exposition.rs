@@ -315,6 +315,7 @@ impl DestinationSeries {
 
 fn write_log(page: &mut String, log: &LogCounters) {
     let (bytes, full) = (log.bytes.load(Relaxed), log.full.load(Relaxed));
+    let erasures = log.erasures_pending.load(Relaxed);
     let name = "consentd_log_commit_duration_seconds";
     let _ = writeln!(
         page,
@@ -324,6 +325,10 @@ fn write_log(page: &mut String, log: &LogCounters) {
          # HELP consentd_log_full 1 while the log takes no more events.\n\
          # TYPE consentd_log_full gauge\n\
          consentd_log_full {full}\n\n\
+         # HELP consentd_erasures_pending IDs whose erased events, which nobody gets any more, are not \
+         yet removed from the disk.\n\
+         # TYPE consentd_erasures_pending gauge\n\
+         consentd_erasures_pending {erasures}\n\n\
          # HELP {name} How long it took to write a group of events and to make it durable.\n\
          # TYPE {name} histogram"
     );

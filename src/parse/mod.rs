@@ -13,6 +13,7 @@ mod escape;
 mod event;
 mod fields;
 mod grammar;
+mod ids;
 mod json;
 mod keys;
 mod lines;
@@ -22,6 +23,7 @@ mod reject;
 mod scalar;
 
 pub use event::{Context, Event, Member, Node, Value};
+pub use ids::Ids;
 pub use json::Parser;
 pub use lines::{Line, Lines, blank_line_breaks, blank_stray_returns};
 pub use location::{LocationError, Locations, MAX_LOCATIONS};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use tokio::sync::oneshot;
 
 use super::plan::Plan;
 use super::rejected::Rejected;
@@ -13,15 +14,35 @@ use super::stored::Stored;
 use super::worker::Worker;
 use crate::commit;
 use crate::dead_letters::DeadLetters;
-use crate::ingest::{Budget, Frame, Workers};
+use crate::ingest::{Budget, Frame, Report, Workers};
 use crate::metrics::SourceCounters;
-use crate::route::Handle;
+use crate::route::{Handle, SourceId};
 
 /// The way for frames to the workers; cheap to clone. When the last one is dropped, the workers
 /// finish what was sent and end.
 #[derive(Clone, Debug)]
 pub struct Intake {
     shards: Arc<[Sender<Frame>]>,
+    has_sources: bool,
+}
+
+impl Intake {
+    /// Sends an empty frame through every shard: when all of the reports have come, everything that
+    /// was handed over before is settled, and stored where there is a log.
+    ///
+    /// # Errors
+    /// A sentence, if the workers are gone or have no place for it.
+    pub fn pass_through(&self) -> Result<Vec<oneshot::Receiver<Report>>, String> {
+        // Without a source nothing was handed over.
+        let shards = 0..if self.has_sources { self.shards.len() } else { 0 };
+        let send = |shard| {
+            let (reply, report) = oneshot::channel();
+            let sent = self.send(shard, Frame::empty(SourceId(0), reply));
+            sent.map_err(|_| "the workers take nothing now; try again".to_owned())?;
+            Ok(report)
+        };
+        shards.map(send).collect()
+    }
 }
 
 impl Workers for Intake {
@@ -80,7 +101,7 @@ impl Pool {
             pool.progress.push(progress);
             shards.push(sender);
         }
-        Ok((pool, Intake { shards: shards.into() }))
+        Ok((pool, Intake { shards: shards.into(), has_sources: !sources.is_empty() }))
     }
 
     /// Per worker a number that changes at least once a second while the worker is alive, whatever

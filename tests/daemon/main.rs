@@ -14,8 +14,10 @@ mod harness;
 
 mod conformance;
 
+mod ack;
 mod dead_letters;
 mod durability;
+mod erase;
 mod faults;
 mod full_disk;
 mod law;

@@ -276,3 +276,64 @@ fn a_removed_destination_says_goodbye() {
     daemon.send(event("later", &[]) + "\n");
     assert_eq!(daemon.metrics_where("later", |m| m.delivered("lake") == 2).delivered("crm"), 1);
 }
+
+/// A config with a log and a destination that has no room for what waits.
+fn logged(folder: &Folder, sink: &HttpSink, keys: &str) -> Config {
+    let keys = format!("buffer = \"64KiB\"\n{keys}");
+    Config::new("allow").categories(&["Ads"]).log(folder, "").http("crm", &sink.url(), keys)
+}
+
+#[test]
+fn a_reload_says_how_many_waiting_events_it_touches() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let (open, strict) =
+        (logged(&folder, &sink, ""), logged(&folder, &sink, "categories = [\"Ads\"]"));
+    let daemon = Daemon::start(&folder, &open);
+    for batch in 0..20 {
+        for (kind, count, granted) in [("refused", 30, false), ("granted", 20, true)] {
+            let body = events(&format!("{kind}{batch}"), count, 400, &[("Ads", granted)]);
+            assert_eq!(crate::harness::post(daemon.source("http"), body).status, 200);
+        }
+    }
+    wait_until("it was tried", || sink.attempts() > 0);
+    let waiting = |answer: crate::harness::Answer| answer.json()["waiting"][0].clone();
+    let same = waiting(daemon.reload(&open));
+    assert_eq!((same["events"].as_u64(), same["refused"].as_u64()), (Some(1000), Some(0)));
+    let answer = waiting(daemon.reload(&strict));
+    assert_eq!(answer["destination"], "crm");
+    assert_eq!(answer["events"], 1000, "{answer}");
+    assert_eq!(answer["refused"], 600, "{answer}");
+    assert_eq!(answer["complete"], true);
+    // What was refused stays refused: looser rules touch nothing, and the same ones not again.
+    assert_eq!(waiting(daemon.reload(&open))["refused"], 0);
+    daemon.write_config(&strict);
+    let ask = folder.write("ask.toml", Config::new("allow").admin(daemon.admin()));
+    let ended = run_command("reload", &ask);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("destination `crm`: "), "{}", ended.stdout);
+    sink.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(1000);
+    assert_eq!(metrics.delivered("crm"), 400);
+    assert_eq!(metrics.dropped("crm", "consent"), 600);
+}
+
+#[test]
+fn a_reload_that_waits_returns_when_nothing_is_under_way_that_older_rules_permitted() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply { status: 200, after: Duration::from_millis(700) });
+    let (open, strict) =
+        (logged(&folder, &sink, ""), logged(&folder, &sink, "categories = [\"Ads\"]"));
+    let daemon = Daemon::start(&folder, &open);
+    let body = events("e", 7, 0, &[("Ads", false)]);
+    assert_eq!(crate::harness::post(daemon.source("http"), body).status, 200);
+    wait_until("the request is under way", || sink.attempts() == 1);
+    let at_once = daemon.reload(&open.clone().consent("unmapped = \"deny\""));
+    let in_flight = at_once.json()["waiting"][0]["in_flight"].as_u64();
+    assert_eq!(in_flight, Some(7), "{}", at_once.body);
+    assert_eq!(sink.taken().len(), 0, "it does not wait unless it is asked to");
+    daemon.write_config(&strict);
+    let answer = crate::harness::request(daemon.admin(), "POST", "/reload?wait=1", "", b"");
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(sink.taken().len(), 7, "it returned while a request was under way");
+}

@@ -70,7 +70,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Wrong> {
 
 fn ask(admin: SocketAddr, asked: &ReplayRequest) -> Result<ReplayAnswer, Wrong> {
     let body = serde_json::to_vec(asked).map_err(|error| Wrong::Failed(error.to_string()))?;
-    let (status, body) = ask::post(admin, "/dead-letters/replay", body).map_err(Wrong::Failed)?;
+    let (status, body) = ask::post(admin, "/dead-letters/replay", body)
+        .map_err(|error| Wrong::Failed(error.to_string()))?;
     let answer: Result<Value, _> = serde_json::from_slice(&body);
     let nonsense = || Wrong::Failed(format!("the daemon at {admin} answered {status}"));
     let answer = answer.map_err(|_| nonsense())?;

@@ -22,6 +22,10 @@ pub(in crate::config) struct Source {
     /// Connections at a time; more wait to be accepted.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = defaults::MAX_CONNECTIONS))]
     pub(in crate::config) max_connections: Option<At<u64>>,
+    /// Whether the count of settled lines (stored, refused by every destination, or rejected) is written
+    /// back on the connection, as a number and a line end, each time it grows.
+    #[schemars(extend("default" = false, "x-types" = ["tcp"]))]
+    pub(in crate::config) ack: Option<At<bool>>,
     /// The longest body, as it is sent and inflated; a longer one is answered with 413.
     #[schemars(extend("default" = size(defaults::MAX_BODY_BYTES), "x-types" = ["http"]))]
     pub(in crate::config) max_body_bytes: Option<At<Size>>,

@@ -39,6 +39,7 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
     let mut daemon = check.daemon(file.daemon.as_ref());
     let log = check.log(file.log.as_ref(), &mut daemon);
     let dead_letters = check.dead_letters(file.dead_letters.as_ref(), log.as_ref(), &daemon);
+    check.has_log = log.is_some();
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
     let categories = check.categories(file.categories.as_ref());
@@ -74,6 +75,7 @@ struct Check<'r, 'a> {
     names: Names,
     /// Addresses that are taken, and the keys that took them.
     listening: Vec<(SocketAddr, String)>,
+    has_log: bool,
 }
 
 /// What other sections may refer to.
@@ -90,7 +92,7 @@ struct Names {
 
 impl<'r, 'a> Check<'r, 'a> {
     fn new(report: &'r mut Report<'a>) -> Self {
-        Self { report, names: Names::default(), listening: Vec::new() }
+        Self { report, names: Names::default(), listening: Vec::new(), has_log: true }
     }
 
     fn daemon(&mut self, raw: Option<&At<raw::Daemon>>) -> Daemon {

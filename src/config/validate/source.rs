@@ -66,13 +66,22 @@ impl Check<'_, '_> {
             defaults::REQUEST_TIMEOUT,
             Duration::from_millis(1)..=24 * HOUR,
         );
+        let ack = raw.ack.as_ref().is_some_and(|ack| ack.value);
+        if let Some(ack) = raw.ack.as_ref().filter(|ack| ack.value && !self.has_log) {
+            self.report.error(
+                &ack.span,
+                &key("ack"),
+                "without the log nothing is durable, so nothing can be acknowledged",
+                "take it out, or take `enabled = false` out of [log]",
+            );
+        }
         let (kind, listen) = (raw.kind.as_ref()?.value, listen?);
         let max_connections = NonZeroUsize::new(as_usize(max_connections))?;
         Some(Source {
             name: name.value.clone(),
             missing: missing(raw.missing.as_ref()),
             input: match kind {
-                SourceType::Tcp => Input::Tcp { listen, max_connections },
+                SourceType::Tcp => Input::Tcp { listen, max_connections, ack },
                 SourceType::Http => {
                     Input::Http { listen, max_connections, max_body_bytes, request_timeout }
                 }

@@ -203,12 +203,14 @@ impl Rig {
         let outlet = outlet("crm");
         let plan = plan(1, "crm", &outlet, categories);
         let plans = Handle::new(Arc::clone(&plan));
+        let none = Handle::new(Arc::default());
         let running = Running::start(
             Arc::clone(&outlet),
             sink,
             limits,
             retry,
             plans.clone(),
+            none,
             Vec::new(),
             None,
         );

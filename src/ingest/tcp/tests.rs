@@ -22,7 +22,8 @@ impl Started {
         let judges = Arc::new(Judges::default());
         let context = context(&judges, budget_bytes, tail_bytes);
         let any = "127.0.0.1:0".parse().unwrap();
-        let source = TcpSource::bind(any, NonZeroUsize::new(connections_max).unwrap()).unwrap();
+        let source =
+            TcpSource::bind(any, NonZeroUsize::new(connections_max).unwrap(), false).unwrap();
         source.listen().unwrap();
         Self {
             address: source.address(),
@@ -166,7 +167,7 @@ async fn a_reset_connection_still_counts_its_unfinished_line() {
     let mut peer = daemon.connect().await;
     peer.write_all(b"{}\n{\"half\":").await.unwrap();
     daemon.lines(1).await;
-    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
     assert_eq!(daemon.lines(2).await, ["{}", "{\"half\":"]);
 }
@@ -205,7 +206,7 @@ async fn connections_over_the_limit_wait_for_a_place() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_named() {
     let daemon = Started::new(1, MIB, MIB);
-    let error = TcpSource::bind(daemon.address, NonZeroUsize::MIN).unwrap_err();
+    let error = TcpSource::bind(daemon.address, NonZeroUsize::MIN, false).unwrap_err();
     let message = error.to_string();
     assert!(message.contains(&daemon.address.to_string()), "{message}");
     assert!(message.contains("change `listen`"), "{message}");

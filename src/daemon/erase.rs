@@ -1,0 +1,109 @@
+//! Erasures that somebody asks for, of the running daemon or while it does not run.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::book::fresh_key;
+use super::lock::DataDirLock;
+use crate::admin::{EraseAnswer, EraseRequest};
+use crate::commit::Log;
+use crate::config::Config;
+use crate::log::{Disk, Folder, Kind, LogError, Tombstones};
+use crate::shard::Intake;
+
+/// How long what was read before may take to be stored.
+const STORED_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether requests are still under way.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Requests that can wait for their turn.
+pub(super) const ERASURES_MAX: usize = 16;
+
+/// Whoever erases: it knows the way of events from the workers to every place where they are kept.
+pub(super) struct Eraser {
+    pub(super) intake: Intake,
+    pub(super) log: Arc<Log>,
+    /// Cancelled before the workers are waited for.
+    pub(super) stop: CancellationToken,
+}
+
+impl Eraser {
+    /// Serves until the daemon stops. One at a time; answers may wait for requests under way.
+    pub(super) async fn run(self, mut requests: mpsc::Receiver<EraseRequest>) {
+        let stop = self.stop.clone();
+        let serving = async {
+            while let Some(EraseRequest { user, anonymous, wait, answer }) = requests.recv().await {
+                if let Err(why) = self.erase(user, anonymous).await {
+                    warn!("erasure failed: {why}");
+                    let _ = answer.send(EraseAnswer::Failed { why });
+                    continue;
+                }
+                // Not whose: the daemon's log is not erased.
+                info!("erased: the events that were received before are not delivered any more");
+                let log = Arc::clone(&self.log);
+                tokio::spawn(async move {
+                    while wait && log.is_older_erasure_used() {
+                        tokio::time::sleep(POLL).await;
+                    }
+                    let in_flight = log.is_older_erasure_used();
+                    // Whoever asked may be gone.
+                    let _ = answer.send(EraseAnswer::Erased { in_flight });
+                });
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = serving => {}
+        }
+    }
+
+    /// Erases in every place where events are kept, in the order of their way.
+    async fn erase(&self, user: Option<String>, anonymous: Option<String>) -> Result<(), String> {
+        // What was read before is stored first, or it would be stored behind the erasure.
+        let stored = async {
+            for answer in self.intake.pass_through()? {
+                answer.await.map_err(|_| "the log has failed".to_owned())?;
+            }
+            Ok::<(), String>(())
+        };
+        let why = "what was received before could not be stored in time; is the log full?";
+        timeout(STORED_TIME_MAX, stored).await.map_err(|_| why.to_owned())??;
+        self.log.erase(user, anonymous).await
+    }
+}
+
+/// `consentd erase` while the daemon does not run: the next start delivers nothing of it, and removes
+/// it from the disk.
+///
+/// # Errors
+/// A sentence; nothing was erased.
+pub fn erase_stopped(
+    config: &Config,
+    user: Option<String>,
+    anonymous: Option<String>,
+) -> Result<(), String> {
+    let (Some(log), Some(data_dir)) = (&config.log, &config.daemon.data_dir) else {
+        return Err("the log is off, so nothing is stored".to_owned());
+    };
+    if !log.folder.exists() {
+        return Err(format!("there is no log in {}", log.folder.display()));
+    }
+    let _lock = DataDirLock::acquire(data_dir)?;
+    let erase = || {
+        let folder = Folder::open(Arc::new(Disk), &log.folder, Kind::Events)?;
+        let mut tombstones = Tombstones::open(&folder, fresh_key()?)?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        // Positions that are given out later are higher: a start always begins a new segment.
+        let before = folder.end_on_disk()?;
+        let (user, anonymous) = (user.as_deref(), anonymous.as_deref());
+        tombstones.erase(user.map(str::as_bytes), anonymous.map(str::as_bytes), before, now_unix_ms)
+    };
+    erase().map_err(|error: LogError| error.to_string())
+}
