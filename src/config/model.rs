@@ -103,7 +103,7 @@ pub enum LogSync {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Address of metrics, health and reload.
+    /// Address of metrics, health, reload and erasure.
     pub listen: SocketAddr,
 }
 
