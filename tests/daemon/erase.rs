@@ -155,6 +155,15 @@ fn the_disk_is_clean_while_a_destination_is_down_and_counts_come_right() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
+/// Also where a test fails, or its senders would go on for ever.
+struct StopAtTheEnd<'s>(&'s AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
     let folder = Folder::new();
@@ -180,6 +189,7 @@ fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
                 }
             });
         }
+        let _stop = StopAtTheEnd(&stop);
         for _ in 0..5 {
             sleep(Duration::from_millis(150));
             let before = sent.lock().unwrap().clone();
@@ -194,7 +204,6 @@ fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
             let late = later.iter().find(|id| before.contains(id));
             assert_eq!(late, None, "acknowledged before, arrived after");
         }
-        stop.store(true, Relaxed);
     });
     let received = daemon.metrics().received() as usize;
     let metrics = daemon.settled(received);
