@@ -118,7 +118,7 @@ pub struct DeadLetters {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Address of metrics, health and reload.
+    /// Address of metrics, health, reload and erasure.
     pub listen: SocketAddr,
 }
 

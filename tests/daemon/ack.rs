@@ -173,17 +173,20 @@ fn the_count_is_exact_however_the_bytes_are_cut() {
 #[test]
 fn a_line_is_not_acknowledged_before_those_in_front_of_it() {
     let folder = Folder::new();
-    // The first frame waits for the log, the line behind it is known to be too long at once.
-    let daemon = Daemon::start(&folder, &config_with(&folder, "window = \"400ms\""));
+    // The first frame waits for a log without room, the line behind it is known to be too long at once.
+    let daemon = Daemon::start(&folder, &config_with(&folder, "free_space_min = \"1000TiB\""));
     let mut stream = daemon.connect();
     let mut acks = Acks::of(&stream);
     let line = event("first", AGREED);
     let bytes = format!("{} {line}3000 {}", line.len(), "x".repeat(3000));
-    let started = Instant::now();
     stream.write_all(bytes.as_bytes()).unwrap();
-    assert_eq!(acks.next(), Some(2));
-    assert!(started.elapsed() > Duration::from_millis(300), "{:?}", started.elapsed());
-    wait_until("it is delivered", || folder.delivered("lake").len() == 1);
+    daemon.metrics_where("the log is full", |metrics| metrics.sum("consentd_log_full", &[]) == 1);
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let unread = stream.peek(&mut [0]).unwrap_err();
+    assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock, "nothing is acknowledged");
+    stream.set_read_timeout(None).unwrap();
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(acks.next(), None, "nothing was stored, so nothing is acknowledged");
 }
 
 #[test]

@@ -127,7 +127,9 @@ fn a_kill_before_the_rewriting_does_not_keep_it_from_the_disk_being_clean() {
     let arrived = ids(&down.taken());
     assert_eq!(arrived.len(), 300);
     assert!(arrived.iter().all(|id| id.starts_with("stays")));
-    assert_eq!(daemon.metrics().dropped("down", "erased"), 300);
+    // What a process had counted before it was killed is not counted again.
+    let erased = daemon.metrics().dropped("down", "erased");
+    assert!((200..=300).contains(&erased), "{erased}");
 }
 
 #[test]
@@ -155,6 +157,15 @@ fn the_disk_is_clean_while_a_destination_is_down_and_counts_come_right() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
+/// Also where a test fails, or its senders would go on for ever.
+struct StopAtTheEnd<'s>(&'s AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
     let folder = Folder::new();
@@ -180,6 +191,7 @@ fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
                 }
             });
         }
+        let _stop = StopAtTheEnd(&stop);
         for _ in 0..5 {
             sleep(Duration::from_millis(150));
             let before = sent.lock().unwrap().clone();
@@ -194,7 +206,6 @@ fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
             let late = later.iter().find(|id| before.contains(id));
             assert_eq!(late, None, "acknowledged before, arrived after");
         }
-        stop.store(true, Relaxed);
     });
     let received = daemon.metrics().received() as usize;
     let metrics = daemon.settled(received);

@@ -328,7 +328,7 @@ fn a_reload_that_waits_returns_when_nothing_is_under_way_that_older_rules_permit
     let body = events("e", 7, 0, &[("Ads", false)]);
     assert_eq!(crate::harness::post(daemon.source("http"), body).status, 200);
     wait_until("the request is under way", || sink.attempts() == 1);
-    let at_once = daemon.reload(&open.clone().consent("unmapped = \"deny\""));
+    let at_once = daemon.reload(open.clone().consent("unmapped = \"deny\""));
     let in_flight = at_once.json()["waiting"][0]["in_flight"].as_u64();
     assert_eq!(in_flight, Some(7), "{}", at_once.body);
     assert_eq!(sink.taken().len(), 0, "it does not wait unless it is asked to");

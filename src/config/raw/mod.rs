@@ -33,7 +33,7 @@ use defaults::size;
 pub(super) struct File {
     /// The process as a whole.
     pub(super) daemon: Option<At<Daemon>>,
-    /// The address of metrics, health and reload.
+    /// The address of metrics, health, reload and erasure.
     pub(super) admin: Option<At<Admin>>,
     /// The durable log: what was acknowledged is in it until every destination has it.
     pub(super) log: Option<At<Log>>,
@@ -165,7 +165,7 @@ pub(super) struct DeadLetters {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
-    /// IP address and port. Whoever reaches it can read metrics and ask for a reload.
+    /// IP address and port. Whoever reaches it can read metrics and ask for reloads and erasures.
     #[schemars(extend("default" = model::Admin::DEFAULT))]
     pub(super) listen: Option<At<String>>,
 }

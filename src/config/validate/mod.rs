@@ -277,7 +277,7 @@ impl<'r, 'a> Check<'r, 'a> {
                 self.report.warn(
                     &span,
                     "admin.listen",
-                    "whoever reaches this address can read the metrics and ask for a reload",
+                    "whoever reaches this address can read the metrics and ask for reloads and erasures",
                     format!("write listen = \"{}\" to keep it local", Admin::DEFAULT),
                 );
             }
