@@ -173,6 +173,24 @@ fn a_log_that_is_written_to_is_sound() {
 }
 
 #[test]
+fn a_commit_that_is_being_written_is_no_damage() {
+    let folder = Folder::new();
+    assert_eq!(with_ten(&folder).stop().code, Some(0));
+    let path = segment(&folder);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+    let said = log(&folder, "verify");
+    assert_eq!(said.code, Some(1));
+    assert!(said.stdout.contains("it stands at the very end"), "{}", said.stdout);
+    std::thread::scope(|scope| {
+        let verified = scope.spawn(|| log(&folder, "verify"));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(verified.join().unwrap().code, Some(0));
+    });
+}
+
+#[test]
 fn a_log_without_events_is_sound_and_empty() {
     let folder = Folder::new();
     assert_eq!(Daemon::start(&folder, &config(&folder)).stop().code, Some(0));
