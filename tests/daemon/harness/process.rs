@@ -49,6 +49,7 @@ impl Daemon {
     ) -> Self {
         let mut command = consentd();
         command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
+        command.stdout(File::create(folder.path("stdout")).unwrap());
         set(&mut command);
         Self::try_start(folder, config, command)
             .unwrap_or_else(|ended| panic!("the daemon ended:\n{}", ended.stderr))
@@ -66,8 +67,7 @@ impl Daemon {
         let path = folder.write("consentd.toml", config);
         let stderr = folder.path("stderr");
         command.args(["run", "--config"]).arg(&path);
-        command.stdin(Stdio::null()).stdout(File::create(folder.path("stdout")).unwrap());
-        command.stderr(File::create(&stderr).unwrap());
+        command.stdin(Stdio::null()).stderr(File::create(&stderr).unwrap());
         let started = Instant::now();
         let child = command.spawn().unwrap();
         let mut daemon = Self { child, config: path, stderr, addresses: BTreeMap::new() };
