@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -26,11 +28,12 @@ const SYNCS_MAX: f64 = 3.0;
 /// Events of a request.
 const REQUEST_EVENTS: u64 = 100;
 
-/// Of what the daemon takes as fast as it goes, while latency is measured.
-const STEADY_SHARE: f64 = 0.5;
-
-/// Syncs that are timed, before a round and after it.
+/// Syncs that are timed while nothing else goes on.
 const SYNCS: usize = 60;
+
+/// How often one is timed beside the load. A disk that is given a budget of work is many times slower
+/// once that is spent, so that a disk at rest says little.
+const SYNC_EVERY: Duration = Duration::from_millis(20);
 
 /// What is written before each: about a request.
 const SYNC_BYTES: usize = 100 * 1024;
@@ -65,9 +68,11 @@ pub struct AcknowledgeReport {
 pub struct AcknowledgeRound {
     pub without_log: Phase,
     pub with_log: Phase,
-    /// Half as fast.
+    /// With the log, at the rate that was asked for.
     pub steady: Phase,
-    /// The median of the disk, while the daemon rests.
+    /// The median of the disk while the daemon rests.
+    pub idle_sync_ms: f64,
+    /// The median of the disk beside the steady load.
     pub sync_ms: f64,
 }
 
@@ -78,6 +83,9 @@ pub struct Phase {
     pub events_per_second: f64,
     pub answer_p50_ms: f64,
     pub answer_p99_ms: f64,
+    /// The median of the disk meanwhile, where it was timed.
+    #[serde(skip)]
+    sync_ms: f64,
 }
 
 /// Without the log and with it, in turns.
@@ -99,12 +107,13 @@ pub fn run(
         let (phases, found) = side(bench, shape, &without, false, scratch)?;
         findings.merge(found);
         let without_log = phases[0];
-        let mut syncs = time_syncs(scratch)?;
+        let idle = time_syncs(scratch, SYNCS, Duration::ZERO, &AtomicBool::new(false))?;
+        let idle_sync_ms = median(idle);
         let (phases, found) = side(bench, shape, &with, true, scratch)?;
         findings.merge(found);
-        syncs.extend(time_syncs(scratch)?);
         let (with_log, steady) = (phases[0], phases[1]);
-        rounds.push(AcknowledgeRound { without_log, with_log, steady, sync_ms: median(syncs) });
+        let sync_ms = steady.sync_ms;
+        rounds.push(AcknowledgeRound { without_log, with_log, steady, idle_sync_ms, sync_ms });
     }
     let each = |ratio: fn(&AcknowledgeRound) -> f64| median(rounds.iter().map(ratio).collect());
     let share = each(|one| one.with_log.events_per_second / one.without_log.events_per_second);
@@ -136,18 +145,24 @@ fn side(
     let mut sent = Sent::default();
     let mut phases: Vec<Phase> = Vec::new();
     for number in 0..if is_steady_too { 3 } else { 2 } {
-        let rate = (number == 2).then(|| (phases[1].events_per_second * STEADY_SHARE) as u64);
+        let rate = (number == 2).then(|| bench.load().rate);
         let seconds = if number == 0 { 1 } else { shape.seconds };
         let started = Instant::now();
         let give_up = started + Duration::from_secs(seconds);
         let demand = Demand { events: u64::MAX, rate, at_a_time: Some(REQUEST_EVENTS), give_up };
         let load = bench.load();
         let feed = Feed::new(&load.templates, load.clock, sent.events, demand);
-        let now = send(&feed, subject.entry_over(shape.connections))?;
+        let sending = || send(&feed, subject.entry_over(shape.connections));
+        let (now, syncs) = match rate {
+            Some(_) => beside_syncs(scratch, sending)?,
+            None => (sending(), Vec::new()),
+        };
+        let now = now?;
         sent = sent.plus(now);
         wait_for_arrival(sink.register(), due(sent.events));
         let seconds = started.elapsed().as_secs_f64();
-        phases.push(Phase::of(now.events as f64 / seconds, feed.into_answers_us()));
+        let events_per_second = now.events as f64 / seconds;
+        phases.push(Phase::of(events_per_second, feed.into_answers_us(), median(syncs)));
     }
     phases.remove(0);
     let mut findings = Findings::default();
@@ -160,26 +175,46 @@ fn side(
 }
 
 impl Phase {
-    fn of(events_per_second: f64, mut answers_us: Vec<u64>) -> Self {
+    fn of(events_per_second: f64, mut answers_us: Vec<u64>, sync_ms: f64) -> Self {
         answers_us.sort_unstable();
         let quantile = |part: f64| {
             let at = (answers_us.len() as f64 * part) as usize;
             answers_us.get(at).map_or(0.0, |us| *us as f64 / 1000.0)
         };
-        Self { events_per_second, answer_p50_ms: quantile(0.5), answer_p99_ms: quantile(0.99) }
+        let (answer_p50_ms, answer_p99_ms) = (quantile(0.5), quantile(0.99));
+        Self { events_per_second, answer_p50_ms, answer_p99_ms, sync_ms }
     }
 }
 
-/// Milliseconds of each.
-fn time_syncs(scratch: &Path) -> io::Result<Vec<f64>> {
-    let mut file: File = tempfile::tempfile_in(scratch)?;
+/// Milliseconds of the syncs of `count` writes, or of those until it is over, at this distance.
+fn time_syncs(
+    scratch: &Path,
+    count: usize,
+    every: Duration,
+    is_over: &AtomicBool,
+) -> io::Result<Vec<f64>> {
+    let mut named = tempfile::NamedTempFile::new_in(scratch)?;
+    let file: &mut File = named.as_file_mut();
     let bytes = vec![b'x'; SYNC_BYTES];
-    let mut took = Vec::with_capacity(SYNCS);
-    for _ in 0..SYNCS {
+    let mut took = Vec::new();
+    while took.len() < count && !is_over.load(Ordering::Acquire) {
         file.write_all(&bytes)?;
         let started = Instant::now();
         file.sync_data()?;
         took.push(started.elapsed().as_secs_f64() * 1000.0);
+        thread::sleep(every);
     }
     Ok(took)
+}
+
+/// Does `work`; and what a sync takes meanwhile.
+fn beside_syncs<T>(scratch: &Path, work: impl FnOnce() -> T) -> io::Result<(T, Vec<f64>)> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let prober = scope.spawn(|| time_syncs(scratch, usize::MAX, SYNC_EVERY, &is_over));
+        let done = work();
+        is_over.store(true, Ordering::Release);
+        let took = prober.join().map_err(|_| io::Error::other("the prober died"))??;
+        Ok((done, took))
+    })
 }

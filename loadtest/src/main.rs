@@ -84,8 +84,8 @@ struct Troubled {
     /// Healthy destinations.
     #[arg(long, default_value_t = 8)]
     destinations: usize,
-    /// How long events are sent, each time.
-    #[arg(long, default_value_t = 8)]
+    /// How long events are sent, each time; buffers take some seconds to fill.
+    #[arg(long, default_value_t = 15)]
     seconds: u64,
     #[command(flatten)]
     load: LoadArgs,

@@ -151,11 +151,14 @@ pub fn acknowledge(report: &AcknowledgeReport) -> String {
     for round in &report.rounds {
         text += &format!("without the log: {}\n", phase(&round.without_log));
         text += &format!("with the log:    {}\n", phase(&round.with_log));
-        text += &format!("half as fast:    {}\n", phase(&round.steady));
-        text += &format!("one sync of the disk: {:.2} ms\n", round.sync_ms);
+        text += &format!("steady:          {}\n", phase(&round.steady));
+        text += &format!(
+            "one sync of the disk: {:.2} ms beside that, {:.2} ms at rest\n",
+            round.sync_ms, round.idle_sync_ms
+        );
     }
     text + &format!(
-        "medians: {:.2} of the throughput without the log; p99 at half the speed {:.1} syncs",
+        "medians: {:.2} of the throughput without the log; p99 at the steady rate {:.1} syncs",
         report.share, report.syncs
     )
 }

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,26 +120,51 @@ impl<'a> Feed<'a> {
     /// Fills `chunk` with whole lines and says which events they are; `None` when all were given
     /// out or time is up. Waits for its turn when the demand has a rate.
     pub fn fill(&self, chunk: &mut Vec<u8>) -> Option<Range<u64>> {
+        if let Some(at_a_time) = self.demand.at_a_time {
+            return self.fill_with(chunk, at_a_time);
+        }
         loop {
-            let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let end = self.first + self.demand.events;
+            let mut next = self.next();
+            let end = self.end();
             if *next >= end || self.is_over() {
                 return None;
             }
-            let mut due = self.due().min(end);
-            let mut least = 1;
-            if let Some(at_a_time) = self.demand.at_a_time {
-                least = at_a_time.min(end - *next);
-                due = due.min(*next + at_a_time);
-            }
-            if *next + least <= due {
-                let range = self.copy(chunk, *next, due);
+            let due = self.due().min(end);
+            if *next < due {
+                let range = self.copy(chunk, *next, due, CHUNK_BYTES);
                 *next = range.end;
                 return Some(range);
             }
             drop(next);
             thread::sleep(TICK);
         }
+    }
+
+    /// As many events as are wanted at a time. Many senders wait for their turn, each asleep until its
+    /// own: looking every now and then would cost more than sending.
+    fn fill_with(&self, chunk: &mut Vec<u8>, at_a_time: u64) -> Option<Range<u64>> {
+        let (range, due) = {
+            let mut next = self.next();
+            let end = self.end().min(next.saturating_add(at_a_time));
+            let after =
+                self.demand.rate.map_or(0.0, |rate| (end - self.first) as f64 / rate as f64);
+            let due = self.started + Duration::from_secs_f64(after);
+            // What is taken is sent: the numbers have no gaps.
+            if *next >= end || self.is_over() || due >= self.demand.give_up {
+                return None;
+            }
+            (std::mem::replace(&mut *next, end)..end, due)
+        };
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        Some(self.copy(chunk, range.start, range.end, usize::MAX))
+    }
+
+    fn next(&self) -> MutexGuard<'_, u64> {
+        self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn end(&self) -> u64 {
+        self.first.saturating_add(self.demand.events)
     }
 
     /// The number below which events may be sent by now.
@@ -150,14 +175,14 @@ impl<'a> Feed<'a> {
         }
     }
 
-    fn copy(&self, chunk: &mut Vec<u8>, first: u64, end: u64) -> Range<u64> {
+    fn copy(&self, chunk: &mut Vec<u8>, first: u64, end: u64, bytes_max: usize) -> Range<u64> {
         let sent_ns = self.clock.now_ns();
         chunk.clear();
         let mut sequence = first;
         while sequence < end {
             let index = (sequence % self.templates.len() as u64) as usize;
             let template = &self.templates[index];
-            if !chunk.is_empty() && chunk.len() + template.line.len() > CHUNK_BYTES {
+            if !chunk.is_empty() && chunk.len() + template.line.len() > bytes_max {
                 break;
             }
             let id_at = chunk.len() + template.id_at;

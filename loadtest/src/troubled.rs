@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::measure::{GROWTH_MAX_MIB, growth, median, sampled};
+use crate::measure::{growth, median, sampled};
 use crate::plan::{Plan, Rule};
 use crate::round::{Findings, wait_for_arrival};
 use crate::scenario::{Bench, Scenario};
@@ -30,6 +30,9 @@ use crate::subject::{DaemonOptions, Subject};
 
 /// What the healthy ones must reach of what they reach alone.
 const SHARE_MIN: f64 = 0.95;
+
+/// How much memory may differ between the middle and the last third of the time, of all it uses.
+const GROWTH_MAX_SHARE: f64 = 0.1;
 
 /// How long the slow one takes for an answer.
 const SLOW: Duration = Duration::from_secs(1);
@@ -90,7 +93,7 @@ pub fn run(
         findings.breaches.push(format!("the healthy ones reach {share:.3} of what they do alone"));
     }
     let rss_growth_mib = median(growths);
-    if rss_growth_mib > GROWTH_MAX_MIB {
+    if rss_growth_mib > GROWTH_MAX_SHARE * rss_mib.iter().copied().fold(0.0, f64::max) {
         findings.breaches.push(format!("memory grew by {rss_growth_mib:.1} MiB"));
     }
     let troubled_answers = trouble.answers.load(Ordering::Acquire);

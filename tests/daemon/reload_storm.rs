@@ -25,6 +25,9 @@ use crate::harness::{
 const RELOADS_BY_DEFAULT: usize = 60;
 const SENDERS: usize = 3;
 
+/// How long a receiver takes for a batch.
+const TAKES: Duration = Duration::from_millis(4);
+
 /// In the name of an event that only the loose rules allow.
 const FORBIDDEN: &str = "no-";
 
@@ -46,6 +49,9 @@ impl Watch {
     fn sink(self: &Arc<Self>, refuses: fn(usize) -> bool) -> HttpSink {
         let (watch, number) = (Arc::clone(self), AtomicUsize::new(0));
         HttpSink::start(move |lines| {
+            watch.look_at(lines);
+            // Long enough to be met by a change of the rules.
+            sleep(TAKES);
             watch.look_at(lines);
             Reply::now(if refuses(number.fetch_add(1, SeqCst)) { 503 } else { 200 })
         })
