@@ -206,6 +206,7 @@ impl Keeper {
                 Ok(committed) => {
                     if committed.is_some() {
                         self.last_commit = started.elapsed();
+                        self.log.set_full(false);
                         let size = self.writer.size_bytes();
                         self.log.publish(self.writer.end(), size, self.last_commit);
                     }
@@ -215,8 +216,14 @@ impl Keeper {
                     self.log.set_handed(self.writer.end());
                     return Ok(rest);
                 }
+                Err(CommitError::Refused(_)) if self.log.is_stopping() => {
+                    group.into_iter().for_each(refuse);
+                    return Ok(rest);
+                }
                 Err(CommitError::Refused(refused)) => {
-                    warn!("the log waits: {refused}");
+                    if !self.log.is_full() {
+                        warn!("no more events are taken for now: {refused}");
+                    }
                     self.log.set_full(true);
                     std::thread::sleep(FULL_LOOK);
                     self.keep_house()?;
@@ -273,10 +280,7 @@ impl Keeper {
         loop {
             let room = if bytes == 0 { Room::Enough } else { self.writer.room(bytes)? };
             match room {
-                Room::Enough => {
-                    self.log.set_full(false);
-                    return Ok(true);
-                }
+                Room::Enough => return Ok(true),
                 Room::LogFull if self.limits.drop_oldest && self.expire_oldest()? => continue,
                 Room::LogFull | Room::DiskFull => {}
             }
@@ -360,7 +364,7 @@ impl Keeper {
         // What its reader has given to a destination already is still delivered.
         let read = |outlet: &Arc<Outlet>| Some((outlet.stable()?, outlet.lags_from()?));
         let lagging: Vec<_> = followed.iter().filter_map(read).collect();
-        let lost = count_pending(self.writer.folder(), &lagging, oldest.end())?;
+        let lost = count_pending(self.writer.folder(), &lagging, oldest.end(), |_| {})?;
         for outlet in followed.iter() {
             let events = outlet.stable().and_then(|id| lost.get(&id)).copied().unwrap_or(0);
             if events > 0 {

@@ -195,6 +195,10 @@ impl Log {
         self.full.subscribe()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
     pub(super) fn set_full(&self, full: bool) {
         self.full.send_if_modified(|before| std::mem::replace(before, full) != full);
         self.counters.full.store(full.into(), Relaxed);

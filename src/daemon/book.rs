@@ -5,20 +5,68 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::notify;
 use crate::commit::{CatchUp, Committer, Intake, Limits, Log};
 use crate::config::{self, Config, LOG_SEGMENT_BYTES, LogSync};
 use crate::dead_letters::{self, DeadLetters};
 use crate::destination::{FileCare, Outlet, Running};
 use crate::log::{
-    Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, StableId,
-    SyncMode, Tombstones, Writer, count_pending,
+    Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, RecoveryReport,
+    StableId, SyncMode, Tombstones, Writer, count_pending,
 };
 use crate::route::Handle;
 use crate::shard::Plan;
+
+/// A start that takes longer says every so often how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// What systemd is asked for each time: it would end a start that takes too long.
+const MORE_TIME: Duration = Duration::from_secs(30);
+
+/// When it was last told how far a long start is.
+struct Told {
+    at: Instant,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { at: Instant::now() }
+    }
+}
+
+impl Told {
+    fn tell(&mut self, what: &str, done_bytes: u64, total_bytes: u64) {
+        if self.at.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.at = Instant::now();
+        let percent = done_bytes * 100 / total_bytes.max(1);
+        let status = format!("opening the log: {percent} % of {what} read");
+        info!(total_bytes, "{status}");
+        notify::starting(&status, MORE_TIME);
+    }
+}
+
+/// What was found in the log.
+fn tell_of(recovery: &RecoveryReport, bytes: u64) {
+    info!(segments = recovery.segments, bytes, "log opened");
+    let RecoveryReport { cut, damage, .. } = recovery;
+    if !cut.is_none() {
+        info!(bytes = cut.bytes, "cut off what was written last and never acknowledged");
+    }
+    if !damage.is_none() {
+        warn!(
+            bytes = damage.bytes,
+            events = damage.events,
+            uncounted_stretches = damage.uncounted,
+            "the log is damaged: these events are lost, their bytes are copied to damaged/"
+        );
+    }
+}
 
 /// The log, and what its destinations are called in it.
 pub(super) struct Book {
@@ -84,11 +132,19 @@ impl Book {
             free_floor_bytes: config.free_space_min,
             sync,
         };
-        let (writer, recovery) = Writer::open(folder, options, report.highest, &mut |_| {})?;
-        info!(?recovery, bytes = writer.size_bytes(), "log opened");
+        let mut progress = Told::default();
+        let (writer, recovery) = Writer::open(folder, options, report.highest, &mut |at| {
+            progress.tell("its newest segment", at.done_bytes, at.total_bytes);
+        })?;
+        tell_of(&recovery, writer.size_bytes());
         let tombstones = Tombstones::open(writer.folder(), fresh_key()?)?;
         let starts: Vec<_> = cursors.iter().collect();
-        let pending = count_pending(writer.folder(), &starts, writer.end())?;
+        let first = starts.iter().map(|(_, at)| *at).min().unwrap_or(writer.end());
+        let total = writer.bytes_after(first);
+        let pending = count_pending(writer.folder(), &starts, writer.end(), |at| {
+            let left = writer.bytes_after(at);
+            progress.tell("what waits in it", total.saturating_sub(left), total);
+        })?;
         let beginnings = starts
             .into_iter()
             .map(|(id, at)| (id, (at, pending.get(&id).copied().unwrap_or(0))))

@@ -23,6 +23,12 @@ pub(super) fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
+/// The start goes on and needs so much more time.
+pub(super) fn starting(status: &str, more: Duration) {
+    let more = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(more)]);
+}
+
 /// The workers are alive.
 pub(super) fn watchdog() {
     tell(&[NotifyState::Watchdog]);

@@ -206,7 +206,8 @@ impl Amount {
 }
 
 /// How many events between a cursor of each destination and `end` wait for it: what is pending at a
-/// start, and what expires if everything before `end` is removed. One pass, whatever their number.
+/// start, and what expires if everything before `end` is removed. One pass, whatever their number;
+/// `progress` hears where it is.
 ///
 /// # Errors
 /// [`LogError::Io`].
@@ -214,6 +215,7 @@ pub fn count_pending(
     folder: &Folder,
     cursors: &[(StableId, Position)],
     end: Position,
+    mut progress: impl FnMut(Position),
 ) -> Result<BTreeMap<StableId, u64>, LogError> {
     let mut pending: BTreeMap<StableId, u64> = cursors.iter().map(|(id, _)| (*id, 0)).collect();
     let starts: BTreeMap<StableId, Position> = cursors.iter().copied().collect();
@@ -222,6 +224,7 @@ pub fn count_pending(
     };
     let mut reader = Reader::new(folder.clone(), from);
     while let Some(block) = reader.next(end)? {
+        progress(block.position());
         for decision in block.decisions() {
             for id in decision.ids() {
                 let is_before = starts.get(&id).is_some_and(|start| *start <= block.position());

@@ -1,5 +1,7 @@
 //! Appends groups of blocks, one frame and one write each, and makes them durable.
 
+use std::io;
+
 use super::block::EncodedBlock;
 use super::error::{AppendError, CommitError, LogError};
 use super::folder::{Folder, SegmentInfo};
@@ -13,6 +15,9 @@ use super::retention::Segments;
 
 /// The largest segment: offsets in it, one frame of the largest size included, fit 32 bits.
 const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+
+/// Space is reserved in steps of so many bytes, and at least what the next frame takes.
+const RESERVED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// When a commit is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +72,15 @@ pub struct Committed {
 ///
 /// An error of a write or of a sync poisons it for good, for then it is not known what is on the disk,
 /// and a second sync on the same descriptor would claim success for pages that the kernel has dropped.
-/// The exception is a lack of space for a *new segment*: its file holds no frame, nothing refers to
-/// it, it is removed and its number is not used again, so the log is as it was.
+/// The exception is a lack of space that shows before a frame is begun, for space is reserved first:
+/// the log is as it was.
 pub struct Writer {
     folder: Folder,
     options: Options,
     pub(super) segments: Segments,
     file: Option<Box<dyn LogFile>>,
+    /// How far the file's space is reserved.
+    reserved: u64,
     /// The frame that is being filled: room for its header, then blocks.
     group: Vec<u8>,
     group_records: u32,
@@ -108,6 +115,7 @@ impl Writer {
             options,
             segments: Segments::new(segments),
             file: None,
+            reserved: 0,
             group: vec![0; FRAME_HEADER_BYTES],
             group_records: 0,
             group_at: end,
@@ -176,6 +184,7 @@ impl Writer {
         if first.offset() == SEGMENT_HEADER_BYTES {
             self.begin_segment(first.segment(), now_unix_ms)?;
         }
+        self.reserve(first.segment(), u64::from(first.offset()) + self.group.len() as u64)?;
         let payload = &self.group[FRAME_HEADER_BYTES..];
         let header = FrameHeader {
             position: first,
@@ -199,6 +208,32 @@ impl Writer {
         self.segments.grow(bytes);
         self.end = end;
         Ok(Committed { first, end, records: self.group_records, bytes })
+    }
+
+    /// Reserves the space up to `end`, and more where there is more: space that is reserved now can't
+    /// be lacking in the middle of a write.
+    fn reserve(&mut self, number: u32, end: u64) -> Result<(), CommitError> {
+        if end <= self.reserved {
+            return Ok(());
+        }
+        let file = self.file.as_deref().ok_or_else(|| CommitError::Fatal(not_open()))?;
+        let ample = end.next_multiple_of(RESERVED_BYTES);
+        let reserved = uninterrupted(|| file.reserve(ample)).map(|()| ample);
+        let reserved = match reserved {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                uninterrupted(|| file.reserve(end)).map(|()| end)
+            }
+            reserved => reserved,
+        };
+        let path = self.folder.segment_path(number);
+        match reserved.map_err(LogError::io("reserve space for", &path)) {
+            Ok(reserved) => {
+                self.reserved = reserved;
+                Ok(())
+            }
+            Err(error) if error.is_no_space() => Err(CommitError::Refused(error)),
+            Err(error) => Err(CommitError::Fatal(error)),
+        }
     }
 
     /// Makes everything that was committed durable, and returns how far that is.
@@ -253,7 +288,10 @@ impl Writer {
         self.next_number =
             number.checked_add(1).ok_or_else(too_many).map_err(CommitError::Fatal)?;
         match self.create_segment(number, now_unix_ms) {
-            Ok(file) => self.file = Some(file),
+            Ok(file) => {
+                self.file = Some(file);
+                self.reserved = 0;
+            }
             Err(error) if error.is_no_space() => {
                 // If its name stays, it is an empty segment, which the next start finds and releases.
                 let _ = self.folder.unlink(&self.folder.segment_path(number));
@@ -278,10 +316,6 @@ impl Writer {
     ) -> Result<Box<dyn LogFile>, LogError> {
         let path = self.folder.segment_path(number);
         let file = self.folder.open_segment(number, Open::CreateNew)?;
-        // Space that is reserved now can't be lacking in the middle of a commit.
-        let reserved = self.options.segment_bytes.min(SEGMENT_BYTES_MAX).into();
-        uninterrupted(|| file.reserve(reserved))
-            .map_err(LogError::io("reserve space for", &path))?;
         let header = SegmentHeader { kind: self.folder.kind, number, created_unix_ms };
         write_all(&*file, &header.encode(), 0).map_err(LogError::io("write to", &path))?;
         uninterrupted(|| file.sync_data()).map_err(LogError::io("sync", &path))?;

@@ -174,7 +174,11 @@ fn the_count_is_exact_however_the_bytes_are_cut() {
 fn a_line_is_not_acknowledged_before_those_in_front_of_it() {
     let folder = Folder::new();
     // The first frame waits for a log without room, the line behind it is known to be too long at once.
-    let daemon = Daemon::start(&folder, &config_with(&folder, "free_space_min = \"1000TiB\""));
+    let daemon = Daemon::start(
+        &folder,
+        &config_with(&folder, "free_space_min = \"1000TiB\"")
+            .daemon("shutdown_timeout = \"500ms\""),
+    );
     let mut stream = daemon.connect();
     let mut acks = Acks::of(&stream);
     let line = event("first", AGREED);

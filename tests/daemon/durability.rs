@@ -116,6 +116,32 @@ fn a_stop_leaves_in_the_log_what_could_not_be_delivered() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_one_that_is_down() {
+    let folder = Folder::new();
+    let first = AtomicBool::new(true);
+    // It fails once, and then does not answer at all.
+    let down = HttpSink::start(move |_| Reply {
+        status: 503,
+        after: Duration::from_secs(if first.swap(false, Relaxed) { 0 } else { 20 }),
+    });
+    let config = config(&folder).daemon("shutdown_timeout = \"20s\"").http(
+        "down",
+        &down.url(),
+        "categories = [\"A\"]",
+    );
+    let daemon = Daemon::start(&folder, &config);
+    assert_eq!(post(daemon.source("http"), events("one", 5, 0, AGREED)).status, 200);
+    wait_until("it is tried again", || down.attempts() >= 2);
+    let ended = daemon.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
+    down.answer(|_| Reply::now(200));
+    let daemon = Daemon::start(&folder, &config);
+    wait_until("it arrives after the start", || down.taken().len() == 5);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
 fn what_waits_in_the_log_is_judged_by_the_rules_in_force() {
     let folder = Folder::new();
     let down = unavailable();

@@ -97,6 +97,7 @@ struct State {
     struck: bool,
     dead: bool,
     free: u64,
+    reservable: Option<u64>,
 }
 
 /// Cheap to clone: clones are the same disk.
@@ -224,6 +225,11 @@ impl Memory {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.state().dead
+    }
+
+    /// No file can reserve more.
+    pub(crate) fn set_reservable(&self, bytes: Option<u64>) {
+        self.state().reservable = bytes;
     }
 
     pub(crate) fn set_free(&self, bytes: u64) {
@@ -441,8 +447,13 @@ impl LogFile for Handle {
         Ok(())
     }
 
-    fn reserve(&self, _len: u64) -> io::Result<()> {
-        self.disk.state().whole(Op::Reserve)
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.whole(Op::Reserve)?;
+        match state.reservable {
+            Some(most) if len > most => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

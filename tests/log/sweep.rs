@@ -152,7 +152,7 @@ fn interrupted_and_short_calls_are_no_errors() {
 #[test]
 fn no_space_for_a_segment_refuses_and_goes_on() {
     let mut refused = 0;
-    for op in [Op::Open, Op::Reserve, Op::Write, Op::Sync, Op::SyncDir] {
+    for op in [Op::Open, Op::Write, Op::Sync, Op::SyncDir] {
         let mut world = World::new(options(300, SyncMode::Commit));
         world.open().unwrap();
         world.append(&[0], 0xff, 400).unwrap();
@@ -170,7 +170,29 @@ fn no_space_for_a_segment_refuses_and_goes_on() {
         world.open().unwrap();
         world.settle();
     }
-    assert_eq!(refused, 5);
+    assert_eq!(refused, 4);
+}
+
+#[test]
+fn space_for_a_frame_is_reserved_before_it_is_begun() {
+    let mut world = World::new(options(100_000, SyncMode::Commit));
+    world.open().unwrap();
+    // Not for a step, but for this frame.
+    world.disk.set_reservable(Some(2000));
+    world.append(&[0], 0xff, 400).unwrap();
+    world.commit().unwrap();
+    assert_eq!(world.refused, 0);
+    world.append(&[1], 0xff, 4000).unwrap();
+    world.commit().unwrap();
+    assert_eq!(world.refused, 1);
+    world.disk.set_reservable(None);
+    world.append(&[2], 0xff, 4000).unwrap();
+    world.commit().unwrap();
+    assert_eq!(world.refused, 1);
+    world.settle();
+    world.crash(Crash::LoseAll, 0);
+    world.open().unwrap();
+    world.settle();
 }
 
 /// A sync that failed is not tried again: the kernel would say yes to a second one.

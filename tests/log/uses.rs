@@ -88,7 +88,8 @@ fn a_full_log_or_disk_says_so_before_anything_is_written() {
     // The oldest is given up, and there is room again.
     let oldest = writer.oldest_segment().unwrap();
     let end = oldest.end();
-    let lost = count_pending(writer.folder(), &[(A, Position::START), (B, Position::START)], end);
+    let lost =
+        count_pending(writer.folder(), &[(A, Position::START), (B, Position::START)], end, |_| {});
     let lost = lost.unwrap();
     assert!(lost[&A] > 0 && lost[&B] == 0);
     assert_eq!(writer.expire_before(end).unwrap().bytes, oldest.bytes);
@@ -262,7 +263,8 @@ fn statistics_say_what_is_stored_for_whom() {
     assert_eq!(all.sources["web"].events, 3);
     assert_eq!((all.destinations[&A].events, all.destinations[&B].events), (2, 2));
     assert_eq!(all.oldest_unix_ms, Some(1_700_000_000_000));
-    let pending = count_pending(&folder, &[(A, Position::START), (B, second)], writer.end());
+    let pending =
+        count_pending(&folder, &[(A, Position::START), (B, second)], writer.end(), |_| {});
     assert_eq!(pending.unwrap().into_iter().collect::<Vec<_>>(), [(A, 2), (B, 1)]);
 }
 

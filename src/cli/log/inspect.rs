@@ -67,7 +67,7 @@ fn standings(
 ) -> Result<Vec<Standing>, Wrong> {
     let (cursors, _) = Cursors::open(folder, &names.live())?;
     let places: Vec<(StableId, Position)> = cursors.iter().collect();
-    let pending = count_pending(folder, &places, folder.end_on_disk()?)?;
+    let pending = count_pending(folder, &places, folder.end_on_disk()?, |_| {})?;
     let standing = |(id, at): (StableId, Position)| {
         let after = |segment: &SegmentInfo| match at {
             _ if at <= segment.first() => segment.bytes,
