@@ -46,7 +46,7 @@ fn a_disk_that_fills_up_refuses_and_takes_again_when_it_has_room() {
     let config = Config::new("deny")
         .daemon("shutdown_timeout = \"5s\"")
         .categories(&["A"])
-        .log(&folder, "free_space_min = \"1MiB\"")
+        .log(&folder, "free_space_min = \"1KiB\"")
         .http("up", &sink.url(), "categories = [\"A\"]");
     let daemon = Daemon::start(&folder, &config);
     let mut acknowledged = Vec::new();
