@@ -381,7 +381,7 @@ fn what_is_rejected_after_the_erasure_is_no_dead_letter() {
     let slow = HttpSink::start(|_| Reply { status: 400, after: Duration::from_millis(800) });
     let config = config(&folder).http("slow", &slow.url(), "categories = [\"A\"]");
     let daemon = Daemon::start(&folder, &config);
-    for (before, user) in ["bob", "ann"].into_iter().enumerate() {
+    for (before, user) in (0..).zip(["bob", "ann"]) {
         assert_eq!(post(daemon.source("http"), of_user(user, user, 1)).status, 200);
         wait_until("it is under way", || slow.attempts() > before);
     }
