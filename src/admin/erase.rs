@@ -33,7 +33,7 @@ pub enum EraseAnswer {
         /// Whether requests are under way that began before and may contain such events.
         in_flight: bool,
     },
-    /// Nothing was erased.
+    /// It is not done, at least not everywhere.
     Failed {
         /// The cause.
         why: String,

@@ -56,7 +56,8 @@ fn report(admin: SocketAddr, status: StatusCode, body: &[u8]) -> ExitCode {
         && let Ok(EraseAnswer::Erased { in_flight }) = serde_json::from_slice(body)
     {
         println!("erased: what was received before is not delivered any more");
-        println!("it is being removed from the disk (consentd_erasures_pending is 0 when done)");
+        println!("dead letters are removed; the log on the disk is being written anew");
+        println!("(consentd_erasures_pending is 0 when done)");
         if in_flight {
             println!("requests under way began before; --wait waits for them");
         }
@@ -79,7 +80,7 @@ fn without_daemon(file: &std::path::Path, admin: SocketAddr, subject: Subject) -
     match daemon::erase_stopped(&config, subject.user, subject.anonymous) {
         Ok(()) => {
             println!("erased: what is stored is not delivered any more");
-            println!("the daemon does not run: its next start removes it from the disk");
+            println!("the daemon does not run: its next start removes it from the log on the disk");
             ExitCode::SUCCESS
         }
         Err(error) => failed(&format!("nobody listens on {admin} (admin.listen), and {error}")),

@@ -156,7 +156,8 @@ impl Book {
             max_age: config.max_age,
             drop_oldest: config.drop_oldest,
         };
-        let dead_letters = Arc::new(DeadLetters::open(dead_letters)?);
+        let dead_letters = Arc::new(DeadLetters::open(dead_letters, fresh_key()?)?);
+        dead_letters.resume_erasures();
         let (committer, intake) = Committer::start(writer, cursors, tombstones, limits, workers)
             .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
         let log = Arc::clone(committer.log());

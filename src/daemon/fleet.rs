@@ -12,7 +12,7 @@ use super::book::Book;
 use crate::commit::Log;
 use crate::config::{Delivery, Destination, Output, WhenFull};
 use crate::destination::{
-    Erasures, FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec,
+    Around, Erasures, FileCare, HttpSpec, Memory, Outlet, OutletId, Running, Sink, SinkSpec,
 };
 use crate::log::{self, Position, StableId};
 use crate::metrics::{DropReason, Exposition};
@@ -187,20 +187,15 @@ impl Fleet {
                             self.log_end,
                         );
                     }
-                    let plans = plans.clone();
-                    let erasures = self.erasures.clone();
-                    let dead_letters =
-                        self.book.as_ref().map(|book| Arc::clone(book.dead_letters()));
-                    let running = Running::start(
-                        outlet,
-                        sink,
-                        limits,
-                        retry,
-                        plans,
-                        erasures,
-                        after,
-                        dead_letters,
-                    );
+                    let around = Around {
+                        plans: plans.clone(),
+                        erasures: self.erasures.clone(),
+                        dead_letters: self
+                            .book
+                            .as_ref()
+                            .map(|book| Arc::clone(book.dead_letters())),
+                    };
+                    let running = Running::start(outlet, sink, limits, retry, around, after);
                     self.members.push(Member { identity, running, removed_before_close: None });
                 }
             }

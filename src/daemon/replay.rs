@@ -17,9 +17,9 @@ use super::book::Book;
 use super::readmit::Readmit;
 use crate::admin::{ReplayAnswer, ReplayError, ReplayPlace, ReplayRequest};
 use crate::commit::{Again, Intake, Portion};
-use crate::dead_letters::{DeadLetters, Filter, Shelf, Taken, letters_of};
+use crate::dead_letters::{DeadLetters, Filter, Shelf, Taken, is_held_back, letters_of};
 use crate::ingest::LISTED_MAX;
-use crate::log::{Folder, LogError, Position, Reader, StableId};
+use crate::log::{Folder, LogError, Marks, Position, Reader, StableId};
 use crate::metrics::DeadLetterReason;
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -53,6 +53,13 @@ struct Read {
     received_unix_ms: u64,
     is_cut: bool,
     line: Vec<u8>,
+}
+
+/// Which letters are replayed.
+struct Chosen {
+    filter: Filter,
+    /// Of these none is.
+    erased: Marks,
 }
 
 impl Replayer {
@@ -99,7 +106,8 @@ impl Parts {
             while place.from[number] < end.0 && left > 0 && Instant::now() < until {
                 let _exclusive = dead_letters.exclusive().await;
                 let from = Position(place.from[number]);
-                let (letters, next) = read(folder.clone(), from, end, filter.clone(), left).await?;
+                let chosen = Chosen { filter: filter.clone(), erased: dead_letters.noted(shelf) };
+                let (letters, next) = read(folder.clone(), from, end, chosen, left).await?;
                 place.from[number] = next.0;
                 left -= letters.len() as u64;
                 if let Err(error) =
@@ -242,10 +250,10 @@ async fn read(
     folder: Folder,
     from: Position,
     end: Position,
-    filter: Filter,
+    chosen: Chosen,
     limit: u64,
 ) -> Result<(Vec<Read>, Position), ReplayError> {
-    let reading = spawn_blocking(move || read_some(folder, from, end, &filter, limit));
+    let reading = spawn_blocking(move || read_some(folder, from, end, &chosen, limit));
     let read = reading.await.map_err(|error| failure(&error))?;
     read.map_err(|error| failure(&error))
 }
@@ -254,7 +262,7 @@ fn read_some(
     folder: Folder,
     from: Position,
     end: Position,
-    filter: &Filter,
+    chosen: &Chosen,
     limit: u64,
 ) -> Result<(Vec<Read>, Position), LogError> {
     let mut reader = Reader::new(folder, from);
@@ -264,11 +272,13 @@ fn read_some(
             return Ok((letters, end));
         };
         bytes += block.stored_bytes() / 16;
-        if !filter.takes(&block) {
+        if !chosen.filter.takes(&block) {
             continue;
         }
         let room = usize::try_from(limit - letters.len() as u64).unwrap_or(usize::MAX);
-        for letter in letters_of(&block).take(room) {
+        let sound = letters_of(&block)
+            .filter(|letter| !is_held_back(&chosen.erased, letter.line, letter.position));
+        for letter in sound.take(room) {
             bytes += letter.line.len();
             letters.push(Read {
                 position: letter.position,

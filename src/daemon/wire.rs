@@ -237,10 +237,11 @@ impl Daemon {
             plans: plans.clone(),
             readmit: Readmit { budget: budget.clone(), workers: intake.clone() },
         }));
-        let erasures = committer.as_ref().map(|committer| {
+        let erasures = committer.as_ref().zip(dead_letters.clone()).map(|(committer, letters)| {
             let (erasures, asked) = mpsc::channel(ERASURES_MAX);
             let (intake, log) = (intake.clone(), Arc::clone(committer.log()));
-            tokio::spawn(Eraser { intake, log, stop: stop_sources.clone() }.run(asked));
+            let stop = stop_sources.clone();
+            tokio::spawn(Eraser { intake, log, dead_letters: letters, stop }.run(asked));
             erasures
         });
         let control = Arc::new(Control {

@@ -8,14 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, RwLockReadGuard, Semaphore, oneshot};
 use tracing::warn;
 
 use super::letters::{Letters, LettersWriter, Reason};
 use super::shelf::{Keeper, Limits, Refused, Request, Shared};
-use super::subject::Subject;
 use crate::log::{
-    Block, Disk, Folder, Kind, LogError, Options, Position, SyncMode, Writer, rewrite_segment,
+    Block, Disk, Folder, Kind, LogError, Options, Position, SyncMode, Tombstones, Writer,
+    rewrite_segment,
 };
 use crate::metrics::DeadLetterCounters;
 use crate::parse::RejectReason;
@@ -136,27 +136,35 @@ pub struct DeadLetters {
     counters: Arc<DeadLetterCounters>,
     /// See [`DeadLetters::exclusive`].
     exclusive: tokio::sync::Mutex<()>,
+    /// See [`DeadLetters::turn`].
+    turns: RwLock<()>,
     /// One at a time rewrites segments.
     rewriting: Mutex<()>,
     /// Whether the disk was full when letters were to be stored last.
     waiting: AtomicBool,
 }
 
+/// See [`DeadLetters::turn`].
+#[derive(Debug)]
+pub struct Turn<'a>(#[expect(dead_code, reason = "it is held")] RwLockReadGuard<'a, ()>);
+
 /// A shelf that is being written to.
 #[derive(Debug)]
-struct Open {
-    folder: Folder,
+pub(super) struct Open {
+    pub(super) folder: Folder,
     requests: Sender<Request>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    /// The erasures that are not yet carried out here.
+    pub(super) tombstones: Mutex<Tombstones>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl DeadLetters {
-    /// Opens both shelves and starts their threads.
+    /// Opens both shelves and starts their threads. `fresh_key` is random: see [`Tombstones::open`].
     ///
     /// # Errors
     /// [`LogError`].
-    pub fn open(settings: &Settings) -> Result<Self, LogError> {
+    pub fn open(settings: &Settings, fresh_key: [u8; 32]) -> Result<Self, LogError> {
         let counters = Arc::new(DeadLetterCounters::default());
         let ingest_bytes = settings.max_bytes / INGEST_SHARE;
         let limits = Limits {
@@ -172,6 +180,7 @@ impl DeadLetters {
             settings.max_bytes - ingest_bytes,
             limits,
             &counters,
+            fresh_key,
         )?;
         let limits = Limits {
             sync: match settings.sync {
@@ -182,7 +191,8 @@ impl DeadLetters {
             bytes_per_second_max: Some(OFFERED_BYTES_PER_SECOND),
             ..limits
         };
-        let ingest = Open::start(settings, Shelf::Ingest, ingest_bytes, limits, &counters)?;
+        let ingest =
+            Open::start(settings, Shelf::Ingest, ingest_bytes, limits, &counters, fresh_key)?;
         Ok(Self {
             delivery,
             ingest,
@@ -191,6 +201,7 @@ impl DeadLetters {
             room: Arc::new(Semaphore::new(KEPT_BYTES_MAX)),
             counters,
             exclusive: tokio::sync::Mutex::default(),
+            turns: RwLock::default(),
             rewriting: Mutex::default(),
             waiting: AtomicBool::new(false),
         })
@@ -233,34 +244,53 @@ impl DeadLetters {
         }
     }
 
-    /// Stores letters of a destination, and returns when they are durable; as long as the disk is full
-    /// it waits. When the shelf has failed it does not return: the daemon is about to stop.
-    pub async fn keep(&self, mut letters: Letters) {
-        while !letters.is_empty() {
-            let (done, stored) = oneshot::channel();
-            let mut request = Request::Store(letters, Some(done));
-            loop {
-                request = match self.delivery.requests.try_send(request) {
-                    Ok(()) => break,
-                    Err(TrySendError::Full(request)) => request,
-                    Err(TrySendError::Disconnected(_)) => std::future::pending().await,
-                };
-                tokio::time::sleep(QUEUE_WAIT).await;
-            }
-            letters = match stored.await {
-                Ok(Ok(())) => {
-                    self.waiting.store(false, Relaxed);
-                    return;
+    /// To be had before it is looked at whose events become letters, and to be given up with them: so
+    /// that whoever erases can tell when all letters that are on their way know of it.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn(self.turns.read().await)
+    }
+
+    /// Waits until every [`Turn`] that was had before is given up. Its letters are then stored before
+    /// anything that is asked of the shelf from now on.
+    pub async fn wait_for_turns(&self) {
+        drop(self.turns.write().await);
+    }
+
+    /// Stores letters of a destination, and returns when they are durable. False if the disk is full and
+    /// nothing was stored; it has waited a while then, and they are to be written again: what is in
+    /// them may have been erased meanwhile. When the shelf has failed it does not return: the daemon is
+    /// about to stop.
+    pub async fn keep(&self, letters: Letters, turn: Turn<'_>) -> bool {
+        if letters.is_empty() {
+            return true;
+        }
+        let (done, stored) = oneshot::channel();
+        let mut request = Request::Store(letters, Some(done));
+        loop {
+            request = match self.delivery.requests.try_send(request) {
+                Ok(()) => break,
+                Err(TrySendError::Full(request)) => request,
+                Err(TrySendError::Disconnected(_)) => {
+                    drop(turn);
+                    return std::future::pending().await;
                 }
-                Ok(Err(Refused { letters, why })) => {
-                    if !self.waiting.swap(true, Relaxed) {
-                        warn!("dead letters can't be stored, their deliveries wait: {why}");
-                    }
-                    letters
-                }
-                Err(_) => std::future::pending().await,
             };
-            tokio::time::sleep(FULL_WAIT).await;
+            tokio::time::sleep(QUEUE_WAIT).await;
+        }
+        drop(turn);
+        match stored.await {
+            Ok(Ok(())) => {
+                self.waiting.store(false, Relaxed);
+                true
+            }
+            Ok(Err(Refused { why })) => {
+                if !self.waiting.swap(true, Relaxed) {
+                    warn!("dead letters can't be stored, their deliveries wait: {why}");
+                }
+                tokio::time::sleep(FULL_WAIT).await;
+                false
+            }
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -339,23 +369,10 @@ impl DeadLetters {
     }
 
     /// Held by every step of a replay, from reading letters until they are in the log. Whoever erases
-    /// holds it from before the tombstone in the log until [`Self::erase`] is done: so no letter gets
-    /// into the log behind the tombstone.
+    /// holds it from before the tombstone in the log until [`Self::carry_out`] is done: so no letter
+    /// gets into the log behind the tombstone.
     pub async fn exclusive(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.exclusive.lock().await
-    }
-
-    /// Removes every letter that is, or may be, of this user or anonymous user, from the files; how many
-    /// that were. Letters that are stored while it runs are not looked at. Blocks: not for the async
-    /// runtime's own threads.
-    ///
-    /// # Errors
-    /// [`LogError`]; some may be removed then and some not.
-    pub fn erase(&self, user: Option<&[u8]>, anonymous: Option<&[u8]>) -> Result<u64, LogError> {
-        let subject = Subject { user, anonymous };
-        let erased = Shelf::ALL.map(|shelf| self.rewrite(shelf, |_, line| subject.may_own(line)));
-        let [delivery, ingest] = erased;
-        Ok(delivery? + ingest?)
     }
 
     /// Removes letters that were replayed. Blocks, too.
@@ -369,7 +386,8 @@ impl DeadLetters {
         self.rewrite(shelf, |block, line| taken.take(block, line))
     }
 
-    fn rewrite(
+    /// Writes every segment anew that has something to erase, and removes copies of damaged bytes.
+    pub(super) fn rewrite(
         &self,
         shelf: Shelf,
         mut erase: impl FnMut(&Block<'_>, &[u8]) -> bool,
@@ -396,7 +414,7 @@ impl DeadLetters {
         Ok(removed)
     }
 
-    fn shelf(&self, shelf: Shelf) -> &Open {
+    pub(super) fn shelf(&self, shelf: Shelf) -> &Open {
         match shelf {
             Shelf::Delivery => &self.delivery,
             Shelf::Ingest => &self.ingest,
@@ -421,6 +439,7 @@ impl Open {
         max_bytes: u64,
         limits: Limits,
         counters: &Arc<DeadLetterCounters>,
+        fresh_key: [u8; 32],
     ) -> Result<Self, LogError> {
         let path = settings.folder.join(shelf.folder());
         let folder = Folder::open(Arc::new(Disk), &path, Kind::DeadLetters)?;
@@ -437,6 +456,7 @@ impl Open {
         if !(report.cut.is_none() && report.damage.is_none()) {
             warn!(?report, shelf = shelf.folder(), "dead letters were damaged");
         }
+        let tombstones = Mutex::new(Tombstones::open(&folder, fresh_key)?);
         let bytes: fn(&DeadLetterCounters) -> &_ = match shelf {
             Shelf::Delivery => |counters| &counters.delivery_bytes,
             Shelf::Ingest => |counters| &counters.ingest_bytes,
@@ -458,7 +478,7 @@ impl Open {
             .name(format!("dead-{}", shelf.folder()))
             .spawn(move || keeper.run(&receiver))
             .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
-        Ok(Self { folder, requests, shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { folder, requests, shared, tombstones, thread: Mutex::new(Some(thread)) })
     }
 
     /// Asks the thread and waits for its answer.
@@ -479,11 +499,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::dead_letters::letters_of;
+    use crate::dead_letters::{is_held_back, letters_of};
     use crate::log::{Reader, StableId};
 
     fn open(folder: &Path, free_floor_bytes: u64) -> DeadLetters {
-        DeadLetters::open(&Settings {
+        let settings = Settings {
             folder: folder.to_owned(),
             max_bytes: 16 << 20,
             max_age: Duration::from_secs(3600),
@@ -492,8 +512,8 @@ mod tests {
             sync_every: Duration::from_secs(1),
             free_floor_bytes,
             sources: Arc::new(["web".to_owned()]),
-        })
-        .unwrap()
+        };
+        DeadLetters::open(&settings, [7; 32]).unwrap()
     }
 
     fn given_up(lines: &[&str]) -> Letters {
@@ -501,6 +521,15 @@ mod tests {
         writer.begin("web", Reason::GaveUp, "", Instant::now());
         lines.iter().for_each(|line| writer.push(line.as_bytes()));
         writer.take()
+    }
+
+    async fn keep(letters: &DeadLetters, lines: &[&str]) {
+        assert!(letters.keep(given_up(lines), letters.turn().await).await);
+    }
+
+    fn erase(letters: &DeadLetters) -> u64 {
+        let noted = letters.note_erasure(Some("anna-7".to_owned()), None).unwrap();
+        letters.carry_out(&noted).unwrap()
     }
 
     fn rejected(letters: &DeadLetters, line: &[u8]) -> Letters {
@@ -534,21 +563,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let letters = open(folder.path(), 0);
         let (anna, bert) = (r#"{"userId":"anna-7"}"#, r#"{"userId":"bert-8"}"#);
-        letters.keep(given_up(&[anna, bert, anna])).await;
-        letters.keep(given_up(&[bert])).await;
+        keep(&letters, &[anna, bert, anna]).await;
+        keep(&letters, &[bert]).await;
         letters.offer(rejected(&letters, b"{\"userId\":\"anna-7\""));
         letters.offer(rejected(&letters, b"{\"userId\":\"bert-8\""));
         wait_until(|| lines(&letters, Shelf::Ingest).len() == 2);
         let letters = tokio::task::spawn_blocking(move || {
-            assert_eq!(letters.erase(Some(b"anna-7"), None).unwrap(), 3);
-            assert_eq!(letters.erase(Some(b"anna-7"), None).unwrap(), 0);
+            assert_eq!(erase(&letters), 3);
+            assert_eq!(erase(&letters), 0);
             letters
         });
         let letters = letters.await.unwrap();
         assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert]);
         assert_eq!(lines(&letters, Shelf::Ingest), [r#"{"userId":"bert-8""#]);
         // What comes afterwards is stored as before.
-        letters.keep(given_up(&[anna])).await;
+        keep(&letters, &[anna]).await;
         assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert, anna]);
         let of_block = |line: &str| {
             let (folder, end) = letters.stored(Shelf::Delivery);
@@ -582,12 +611,46 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn an_erasure_that_a_crash_ended_is_gone_on_with_by_its_hashes() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = open(folder.path(), 0);
+        let (anna, bert) = (r#"{"userId":"anna-7"}"#, r#"{"userId":"bert-8"}"#);
+        keep(&letters, &[anna, bert]).await;
+        letters.offer(rejected(&letters, b"{\"userId\":\"bert-8\""));
+        letters.offer(rejected(&letters, bert.as_bytes()));
+        wait_until(|| lines(&letters, Shelf::Ingest).len() == 2);
+        tokio::task::spawn_blocking(move || {
+            letters.note_erasure(Some("anna-7".to_owned()), None).unwrap();
+            letters.finish();
+        })
+        .await
+        .unwrap();
+        let letters = open(folder.path(), 0);
+        let is_shown = |letters: &DeadLetters, line: &str| {
+            let noted = letters.noted(Shelf::Delivery);
+            !is_held_back(&noted, line.as_bytes(), Position::START)
+        };
+        assert!(!is_shown(&letters, anna) && is_shown(&letters, bert));
+        // Of the same user, and later.
+        keep(&letters, &[anna]).await;
+        tokio::task::spawn_blocking(move || {
+            letters.resume_erasures();
+            assert_eq!(lines(&letters, Shelf::Delivery), [bert, anna]);
+            assert_eq!(lines(&letters, Shelf::Ingest), [bert], "what can't be read may be hers");
+            assert!(is_shown(&letters, anna), "it is over");
+            letters.finish();
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn without_space_deliveries_wait_and_rejected_lines_are_lost_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let letters = open(folder.path(), u64::MAX);
-        let kept =
-            tokio::time::timeout(Duration::from_millis(300), letters.keep(given_up(&["{}"])));
-        assert!(kept.await.is_err(), "it must wait");
+        let since = Instant::now();
+        assert!(!letters.keep(given_up(&["{}"]), letters.turn().await).await);
+        assert!(since.elapsed() > Duration::from_millis(300), "it must wait");
         letters.offer(rejected(&letters, b"{"));
         wait_until(|| letters.counters().lost.load(Relaxed) == 1);
         assert_eq!(letters.counters().kept(Reason::GaveUp), 0);

@@ -13,15 +13,18 @@
 //!
 //! What always holds: when [`DeadLetters::keep`] returns, the letters are as durable as `log.sync`
 //! asks for; [`DeadLetters::offer`] never waits, what finds no room is counted as lost; letters on their
-//! way take a bounded amount of memory; letters never appear in messages.
+//! way take a bounded amount of memory; letters never appear in messages; what is erased is held back
+//! from the moment that it is noted, and gone from the files once it is carried out.
 
+mod erase;
 mod filter;
 mod keep;
 mod letters;
 mod shelf;
 mod subject;
 
+pub use erase::{Noted, noted_in};
 pub use filter::{Filter, Letter, letters_of};
-pub use keep::{DeadLetters, INGEST_SHARE, Settings, Shelf, Taken};
+pub use keep::{DeadLetters, INGEST_SHARE, Settings, Shelf, Taken, Turn};
 pub use letters::{Letters, LettersWriter, Reason};
-pub use subject::Subject;
+pub use subject::{Subject, is_held_back};

@@ -37,7 +37,6 @@ pub(super) enum Request {
 /// The disk is full; nothing was stored.
 #[derive(Debug)]
 pub(super) struct Refused {
-    pub(super) letters: Letters,
     pub(super) why: String,
 }
 
@@ -167,7 +166,7 @@ impl Keeper {
     fn refuse(&self, group: Vec<Waiting>, why: &str) {
         for (letters, done) in group {
             match done {
-                Some(done) => drop(done.send(Err(Refused { letters, why: why.to_owned() }))),
+                Some(done) => drop(done.send(Err(Refused { why: why.to_owned() }))),
                 None => {
                     self.counters.lost.fetch_add(letters.count(), Relaxed);
                     self.no_longer_offered(&letters);

@@ -11,6 +11,9 @@ use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::log::{Marks, Position};
+use crate::parse;
+
 /// Somebody who asked to be forgotten.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -24,17 +27,17 @@ impl Subject<'_> {
     /// Whether a line is, or may be, one of theirs.
     #[must_use]
     pub fn may_own(&self, line: &[u8]) -> bool {
-        let ids = || [self.user, self.anonymous].into_iter().flatten();
-        match serde_json::from_slice::<Ids>(line) {
-            Ok(found) => {
-                let is = |mine: Option<&[u8]>, found: &[String]| {
-                    mine.is_some_and(|mine| found.iter().any(|id| id.as_bytes() == mine))
+        let mine = || [self.user, self.anonymous].into_iter().flatten();
+        match ids_of(line) {
+            Some(found) => {
+                let is = |mine: Option<&[u8]>, found: &[Vec<u8>]| {
+                    mine.is_some_and(|mine| found.iter().any(|id| id == mine))
                 };
                 is(self.user, &found.user) || is(self.anonymous, &found.anonymous)
             }
-            Err(_) => {
+            None => {
                 let plain = unescaped(line);
-                ids().any(|id| {
+                mine().any(|id| {
                     memmem::find(line, id).is_some() || memmem::find(&plain, id).is_some()
                 })
             }
@@ -42,11 +45,33 @@ impl Subject<'_> {
     }
 }
 
+/// Whether a letter that is stored at `position` is, or may be, of somebody whose erasure is noted: it
+/// must not be shown or sent. The ID is not known any more, so what can't be read may be anybody's.
+#[must_use]
+pub fn is_held_back(noted: &Marks, line: &[u8], position: Position) -> bool {
+    if position >= noted.highest() {
+        return false;
+    }
+    let Some(found) = ids_of(line) else { return true };
+    found.user.iter().any(|id| noted.is_erased(Some(id), None, position))
+        || found.anonymous.iter().any(|id| noted.is_erased(None, Some(id), position))
+}
+
+/// The IDs in a line, in every spelling; `None` if it can't be read.
+fn ids_of(line: &[u8]) -> Option<Ids> {
+    let mut found: Ids = serde_json::from_slice(line).ok()?;
+    // As the log compares them, too.
+    let event = parse::Ids::of(line).unwrap_or_default();
+    found.user.extend(event.user.into_iter().map(Cow::into_owned));
+    found.anonymous.extend(event.anonymous.into_iter().map(Cow::into_owned));
+    Some(found)
+}
+
 /// Every value that stands at the two keys, at the top level.
 #[derive(Default)]
 struct Ids {
-    user: Vec<String>,
-    anonymous: Vec<String>,
+    user: Vec<Vec<u8>>,
+    anonymous: Vec<Vec<u8>>,
 }
 
 impl<'de> Deserialize<'de> for Ids {
@@ -72,8 +97,8 @@ impl<'de> Deserialize<'de> for Ids {
                         }
                     };
                     found.push(match map.next_value()? {
-                        Value::String(id) => id,
-                        other => other.to_string(),
+                        Value::String(id) => id.into_bytes(),
+                        other => other.to_string().into_bytes(),
                     });
                 }
                 Ok(ids)
@@ -163,6 +188,7 @@ mod tests {
         assert!(subject.may_own(b"\xFF\"userId\":\"a-1\""));
         let number = Subject { user: Some(b"17"), anonymous: None };
         assert!(number.may_own(br#"{"userId":17}"#));
+        assert!(number.may_own(br#"{"userId":17.0}"#));
         assert!(!number.may_own(br#"{"userId":"x","n":17}"#));
         let face = Subject { user: Some("\u{1F600}".as_bytes()), anonymous: None };
         assert!(face.may_own(br#"{"userId":"\ud83d\ude00"#));

@@ -256,11 +256,11 @@ impl<'s> Trial<'s> {
 
     async fn give_up(&mut self, parts: &mut Parts) {
         self.failures = 0;
-        if let Some(batch) = parts.waiting.front() {
+        if let Some(batch) = parts.waiting.front_mut() {
             let shared = self.shared;
             shared.health.gave_up(batch.events(), &self.why);
             // It stays among the parts until it is stored: stopping meanwhile leaves it pending.
-            shared.bury(Reason::GaveUp, &self.why, std::slice::from_ref(batch)).await;
+            shared.bury(Reason::GaveUp, &self.why, std::slice::from_mut(batch)).await;
             shared.drop_batch(DropReason::GaveUp, batch);
             parts.waiting.pop_front();
         }
@@ -354,7 +354,7 @@ impl Shared {
         if parts.rejected.is_empty() {
             return;
         }
-        self.bury(Reason::RejectedByDestination, &parts.why, &parts.rejected).await;
+        self.bury(Reason::RejectedByDestination, &parts.why, &mut parts.rejected).await;
         for batch in parts.rejected.drain(..) {
             self.drop_batch(DropReason::RejectedByDestination, &batch);
         }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::chunk::{Chunk, Run};
-use super::queue::{Charge, Parcel};
+use super::parcel::Parcel;
+use super::queue::Charge;
 use crate::log::Position;
 
 /// A chunk, and the room in the destination's budget that is given back with it.

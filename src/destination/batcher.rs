@@ -7,7 +7,7 @@ use std::time::Instant as ReceivedAt;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Keys, Piece};
-use super::queue::{Amount, Parcel};
+use super::parcel::{Amount, Parcel};
 use crate::config::BatchLimits;
 
 /// Fills one batch at a time.

@@ -45,9 +45,20 @@ pub struct Running {
     gone: CancellationToken,
 }
 
+/// What every delivery has around it.
+#[derive(Debug)]
+pub struct Around {
+    /// The rules in force.
+    pub plans: Handle<Plan>,
+    /// Whose events must not leave.
+    pub erasures: Handle<Erasures>,
+    /// Where that goes which fails for good.
+    pub dead_letters: Option<Arc<DeadLetters>>,
+}
+
 impl Running {
-    /// Starts delivering what is offered to `outlet`, once everyone in `after` is gone; what fails for
-    /// good goes to `dead_letters`. To be called within a tokio runtime.
+    /// Starts delivering what is offered to `outlet`, once everyone in `after` is gone. To be called
+    /// within a tokio runtime.
     ///
     /// The metrics recorder must be installed before.
     #[must_use]
@@ -56,11 +67,10 @@ impl Running {
         sink: Sink,
         limits: BatchLimits,
         retry: Retry,
-        plans: Handle<Plan>,
-        erasures: Handle<Erasures>,
+        around: Around,
         after: Vec<CancellationToken>,
-        dead_letters: Option<Arc<DeadLetters>>,
     ) -> Self {
+        let Around { plans, erasures, dead_letters } = around;
         let (sender, orders) = watch::channel(Orders::default());
         let keys = Arc::new(Keys::new(RandomState::new().hash_one(outlet.id())));
         let shared = Shared {

@@ -12,6 +12,7 @@
 mod chunk;
 mod ledger;
 mod memory;
+mod parcel;
 mod queue;
 
 mod batch;
@@ -39,11 +40,12 @@ mod tests;
 
 pub use batch::{Batch, Piece};
 pub use chunk::{CHUNK_CAPACITY, Chunk, LANE_LINE_MAX, Lane, Run};
-pub use deliver::Running;
+pub use deliver::{Around, Running};
 pub use erase::Erasures;
 pub use file::FileCare;
 pub use ledger::Span;
 pub use memory::Memory;
-pub use queue::{Amount, Closed, Outlet, OutletId, Parcel, Refused};
+pub use parcel::{Amount, Parcel};
+pub use queue::{Closed, Outlet, OutletId, Refused};
 pub use retry::{Outcome, classify, parse_retry_after};
 pub use sink::{HttpSpec, Sink, SinkError, SinkSpec};

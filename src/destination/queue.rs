@@ -1,17 +1,16 @@
 //! The bounded hand-over from workers to one destination's delivery.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::batch::Piece;
 use super::chunk::Chunk;
 use super::ledger::{Entry, Ledger, Offer, Span};
 use super::memory::{Claim, Memory};
+use super::parcel::{Amount, Parcel};
 use crate::log::{Position, StableId};
 use crate::metrics::{DestinationCounters, DropReason};
 
@@ -66,20 +65,6 @@ struct State {
     ended: bool,
 }
 
-/// An amount of lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// Their bytes.
-    pub bytes: usize,
-    /// Their number.
-    pub events: u32,
-}
-
-impl Amount {
-    /// Whatever there is.
-    pub const ANY: Self = Self { bytes: 0, events: 0 };
-}
-
 impl State {
     /// Whether there is something for the delivery to do.
     fn is_enough(&self) -> bool {
@@ -97,35 +82,6 @@ impl State {
         Some(parcel)
     }
 }
-
-/// What one destination may have of one chunk.
-#[derive(Debug)]
-pub struct Parcel {
-    /// The lines.
-    pub chunk: Arc<Chunk>,
-    /// Which of them: ranges of whole lines, ascending.
-    pub ranges: Vec<Range<u32>>,
-    /// How many lines that is.
-    pub events: u32,
-    /// Gives the room back when the last owner is done with the lines.
-    pub charge: Option<Arc<Charge>>,
-}
-
-impl Parcel {
-    /// Bytes of the lines, line ends included.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.ranges.iter().map(|range| (range.end - range.start) as usize).sum()
-    }
-
-    /// What it makes a destination pin, roughly: the chunk, and a piece of a batch per range.
-    fn footprint(&self) -> usize {
-        self.chunk.footprint() + self.ranges.len() * RANGE_BYTES
-    }
-}
-
-/// What a range takes here and in a batch.
-const RANGE_BYTES: usize = size_of::<Range<u32>>() + size_of::<Piece>();
 
 /// Room in an outlet's budget; dropping it gives the room back.
 #[derive(Debug)]

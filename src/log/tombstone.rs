@@ -20,6 +20,7 @@ use super::twin::{Kept, Twin};
 const MAGIC: &[u8; 8] = b"CNSTDTMB";
 
 /// The erasures that are not yet carried out everywhere.
+#[derive(Debug)]
 pub struct Tombstones {
     twin: Twin,
     marks: Marks,
@@ -58,6 +59,16 @@ impl Marks {
     #[must_use]
     pub fn highest(&self) -> Position {
         self.marks.values().map(|mark| mark.before).max().unwrap_or_default()
+    }
+
+    /// These, except for those of this user ID and this anonymous ID.
+    #[must_use]
+    pub fn without(&self, user: Option<&[u8]>, anonymous: Option<&[u8]>) -> Self {
+        let mut others = self.clone();
+        for subject in self.subjects(user, anonymous) {
+            others.marks.remove(&subject);
+        }
+        others
     }
 
     /// How many IDs are erased.

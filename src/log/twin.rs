@@ -62,6 +62,7 @@ pub(super) fn read_small(folder: &Folder, path: &Path) -> Result<Option<Vec<u8>>
 }
 
 /// Where a state is kept.
+#[derive(Debug)]
 pub(super) struct Twin {
     folder: Folder,
     magic: &'static [u8; 8],

@@ -100,6 +100,12 @@ impl Worker {
         if let Some(reply) = frame.reply.take() {
             // What is answered is counted first, so that the sender finds it in the metrics.
             self.count();
+            if report.lines == 0
+                && let Some(rejected) = &mut self.rejected
+            {
+                // It was sent to learn when everything before it has gone its way.
+                rejected.offer();
+            }
             self.outputs.answer(report, reply);
         }
         if self.frames_unsettled >= FRAMES_UNSETTLED_MAX {

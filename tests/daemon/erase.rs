@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::{
     Answer, Config, Daemon, Ended, Folder, HttpSink, Reply, consentd, get, ids, marked, post,
     request, run_to_end, wait_until,
@@ -291,4 +293,173 @@ fn what_can_not_be_asked_for_is_refused_with_the_reason() {
     let asked = run_erase(&folder, &config.admin(daemon.admin()), &["--user", "ann"]);
     assert_eq!(asked.code, Some(1));
     assert!(asked.stderr.contains("the log is off"), "{}", asked.stderr);
+}
+
+/// The names of the dead letters that `list` shows, and of what can't be read the beginning.
+fn letters(folder: &Folder) -> Vec<String> {
+    let mut command = consentd();
+    command.args(["log", "dead-letters", "list", "--with-events", "--config"]);
+    let ended = run_to_end(command.arg(folder.path("consentd.toml")));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let event = |line: &str| {
+        let letter: Value = serde_json::from_str(line).unwrap();
+        let event = letter["event"].as_str().unwrap().to_owned();
+        serde_json::from_str::<Value>(&event)
+            .map_or(event, |event| event["messageId"].as_str().unwrap_or("nameless").to_owned())
+    };
+    ended.stdout.lines().map(event).collect()
+}
+
+fn replay(daemon: &Daemon) -> Value {
+    let answer = request(daemon.admin(), "POST", "/dead-letters/replay", "", b"").unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+fn wait_for_letters(daemon: &Daemon, count: u64) {
+    daemon.metrics_where("they are dead letters", |metrics| {
+        metrics.sum("consentd_dead_letters_total", &[]) == count
+    });
+}
+
+/// What arrived, without what came again because of a kill.
+fn distinct(sink: &HttpSink) -> Vec<String> {
+    let mut arrived = ids(&sink.taken());
+    arrived.sort_unstable();
+    arrived.dedup();
+    arrived
+}
+
+fn names(user: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{user}-{n}")).collect()
+}
+
+#[test]
+fn dead_letters_are_gone_when_it_is_answered_even_if_it_is_killed_then() {
+    let folder = Folder::new();
+    let picky = HttpSink::start(|_| Reply::now(400));
+    let config = config(&folder).dead_letters("rejected_on_ingest = true").http(
+        "picky",
+        &picky.url(),
+        "categories = [\"A\"]",
+    );
+    let daemon = Daemon::start(&folder, &config);
+    let to = daemon.source("http");
+    let broken = |user: &str| format!("{{\"secret-of-{user}\":1,\"userId\":\"{user}\",\n");
+    for user in ["ann", "bob"] {
+        assert_eq!(post(to, of_user(user, user, 5)).status, 200);
+        assert_eq!(post(to, broken(user)).status, 400);
+    }
+    wait_for_letters(&daemon, 12);
+    let kept = folder.path("state/dead-letters");
+    let damaged = kept.join("delivery/damaged");
+    fs::create_dir_all(&damaged).unwrap();
+    fs::write(damaged.join("0000000100000040-64"), "secret-of-ann").unwrap();
+    assert!(occurs(&kept.join("delivery"), "ann") && occurs(&kept.join("ingest"), "ann"));
+    // Not yet a letter, perhaps, but sent before.
+    assert_eq!(post(to, broken("ann")).status, 400);
+    let answer = erase(&daemon, "/erase", "{\"user\":\"ann\"}");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    drop(daemon);
+    assert!(!occurs(&kept, "ann"), "the dead letters still have them");
+    assert!(occurs(&kept.join("delivery"), "bob") && occurs(&kept.join("ingest"), "bob"));
+    let of_bob = [names("bob", 5), vec![broken("bob").trim().to_owned()]].concat();
+    assert_eq!(letters(&folder), of_bob);
+
+    picky.answer(|_| Reply::now(200));
+    let daemon = Daemon::start(&folder, &config);
+    let replayed = replay(&daemon);
+    assert_eq!((&replayed["replayed"], &replayed["rejected_again"]), (&5.into(), &1.into()));
+    wait_until("it is carried out", || erasures_pending(&daemon) == 0);
+    assert!(!occurs(&folder.path("state"), "secret-of-ann"));
+    wait_until("the others arrive", || distinct(&picky) == names("bob", 5));
+}
+
+#[test]
+fn what_is_rejected_after_the_erasure_is_no_dead_letter() {
+    let folder = Folder::new();
+    let slow = HttpSink::start(|_| Reply { status: 400, after: Duration::from_millis(800) });
+    let config = config(&folder).http("slow", &slow.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    for (before, user) in (0..).zip(["bob", "ann"]) {
+        assert_eq!(post(daemon.source("http"), of_user(user, user, 1)).status, 200);
+        wait_until("it is under way", || slow.attempts() > before);
+    }
+    assert_eq!(daemon.metrics().pending("slow"), 1);
+    let answer = erase(&daemon, "/erase", "{\"user\":\"ann\"}");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let metrics = daemon.settled(2);
+    assert_eq!(letters(&folder), ["bob-0"]);
+    assert!(!occurs(&folder.path("state/dead-letters"), "ann"));
+    assert_eq!(metrics.dropped("slow", "erased"), 1);
+    assert_eq!(metrics.dropped("slow", "rejected_by_destination"), 1);
+    assert_eq!(metrics.sum("consentd_dead_letters_total", &[]), 1);
+    // Of the same user, later.
+    assert_eq!(post(daemon.source("http"), of_user("later", "ann", 1)).status, 200);
+    wait_for_letters(&daemon, 2);
+    assert_eq!(letters(&folder), ["bob-0", "later-0"]);
+}
+
+#[test]
+fn letters_that_can_not_be_removed_yet_are_held_back_and_that_is_said() {
+    for is_restarted in [false, true] {
+        let folder = Folder::new();
+        let picky = HttpSink::start(|_| Reply::now(400));
+        let config = config(&folder).http("picky", &picky.url(), "categories = [\"A\"]");
+        let mut daemon = Daemon::start(&folder, &config);
+        for user in ["ann", "bob"] {
+            assert_eq!(post(daemon.source("http"), of_user(user, user, 3)).status, 200);
+        }
+        wait_for_letters(&daemon, 6);
+        // A directory stands where the segment is written anew.
+        let kept = folder.path("state/dead-letters/delivery");
+        let mut files = fs::read_dir(&kept).unwrap().map(|file| file.unwrap().path());
+        let mut segment = files.find(|path| path.extension().is_some_and(|it| it == "segment"));
+        let in_the_way = segment.as_mut().unwrap();
+        in_the_way.add_extension("unfinished");
+        fs::create_dir(&in_the_way).unwrap();
+
+        let asked = run_erase(&folder, &config.clone().admin(daemon.admin()), &["--user", "ann"]);
+        assert_eq!(asked.code, Some(1), "{asked:?}");
+        assert!(asked.stderr.contains("could not be removed from the dead"), "{}", asked.stderr);
+        assert!(occurs(&kept, "secret-of-ann"), "nothing failed: the test tests nothing");
+        assert_eq!(letters(&folder), names("bob", 3));
+        picky.answer(|_| Reply::now(200));
+        fs::remove_dir(&in_the_way).unwrap();
+        if is_restarted {
+            assert_eq!(daemon.stop().code, Some(0));
+            daemon = Daemon::start(&folder, &config);
+        } else {
+            assert_eq!(replay(&daemon)["replayed"], 3);
+            assert_eq!(erase(&daemon, "/erase", "{\"user\":\"ann\"}").status, 200);
+        }
+        assert!(!occurs(&kept, "ann"), "{is_restarted}");
+        if is_restarted {
+            assert_eq!(replay(&daemon)["replayed"], 3);
+        }
+        wait_until("the others arrive", || picky.taken().len() == 3);
+        assert_eq!(ids(&picky.taken()), names("bob", 3));
+    }
+}
+
+#[test]
+fn while_the_daemon_does_not_run_dead_letters_are_removed_at_once() {
+    let folder = Folder::new();
+    let picky = HttpSink::start(|_| Reply::now(400));
+    let config = config(&folder).http("picky", &picky.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    for user in ["ann", "bob"] {
+        assert_eq!(post(daemon.source("http"), of_user(user, user, 3)).status, 200);
+    }
+    wait_for_letters(&daemon, 6);
+    assert_eq!(daemon.stop().code, Some(0));
+    let asked = run_erase(&folder, &config.clone().admin("127.0.0.1:1"), &["--user", "ann"]);
+    assert_eq!(asked.code, Some(0), "{asked:?}");
+    assert!(!occurs(&folder.path("state/dead-letters"), "ann"));
+    assert_eq!(letters(&folder), names("bob", 3));
+    picky.answer(|_| Reply::now(200));
+    let daemon = Daemon::start(&folder, &config);
+    assert_eq!(replay(&daemon)["replayed"], 3);
+    wait_until("the others arrive", || picky.taken().len() == 3);
+    assert_eq!(ids(&picky.taken()), names("bob", 3));
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::output::{add_line, table, time};
 use super::{FilterArgs, Place, Where, Wrong, unix_ms};
-use crate::dead_letters::{Filter, letters_of};
+use crate::dead_letters::{Filter, is_held_back, letters_of, noted_in};
 use crate::log::{Position, Reader};
 
 /// Arguments of `log dead-letters list`.
@@ -46,6 +46,7 @@ pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Wrong> {
     let mut left = asked.limit.unwrap_or(u64::MAX);
     let mut rows = Vec::new();
     for (_, folder) in shelves {
+        let erased = noted_in(&folder)?;
         let mut reader = Reader::new(folder.clone(), Position::START);
         let end = folder.end_on_disk()?;
         while left > 0
@@ -54,7 +55,10 @@ pub(super) fn run(args: &ListArgs) -> Result<ExitCode, Wrong> {
             if !filter.takes(&block) {
                 continue;
             }
-            for letter in letters_of(&block).take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            let room = usize::try_from(left).unwrap_or(usize::MAX);
+            let sound = letters_of(&block)
+                .filter(|letter| !is_held_back(&erased, letter.line, letter.position));
+            for letter in sound.take(room) {
                 left -= 1;
                 let destination = letter.destination.map(|id| names.of(id));
                 let received = time(letter.received_unix_ms);

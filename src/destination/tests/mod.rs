@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::batch::{Batch, Keys, Piece};
 use super::retry::Outcome;
 use super::sink::Sink;
-use super::{Chunk, Lane, Memory, Outlet, OutletId, Parcel, Running};
+use super::{Around, Chunk, Lane, Memory, Outlet, OutletId, Parcel, Running};
 use crate::config::{BatchLimits, Retry};
 use crate::consent::Judge;
 use crate::metrics::DestinationCounters;
@@ -209,10 +209,8 @@ impl Rig {
             sink,
             limits,
             retry,
-            plans.clone(),
-            none,
+            Around { plans: plans.clone(), erasures: none, dead_letters: None },
             Vec::new(),
-            None,
         );
         Self { outlet, plan, plans, running }
     }
