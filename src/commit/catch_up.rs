@@ -41,43 +41,47 @@ pub struct CatchUp {
     plans: Handle<Plan>,
 }
 
+/// Where reading goes on: at a record of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    block: Position,
+    record: u32,
+}
+
 /// A reader with its buffer, of which there are few at a time.
 struct Reading {
     reader: Reader,
+    place: Place,
     began: Position,
     _turn: OwnedSemaphorePermit,
 }
 
-impl Reading {
-    /// Waits for a turn; `None` if the daemon ends.
-    async fn begin(log: &Log, from: Position) -> Option<Self> {
-        let turn = Arc::clone(log.readings()).acquire_owned().await.ok()?;
-        let reader = Reader::new(log.folder().clone(), from);
-        Some(Self { reader, began: log.began(), _turn: turn })
-    }
-
-    /// Reads some blocks before `end`, with about `wanted` bytes for the destination `id`.
-    fn go_on(
-        mut self,
-        end: Position,
-        wanted: usize,
-        id: StableId,
-        plans: Handle<Plan>,
-    ) -> impl FnOnce() -> (Self, Result<Read, LogError>) + Send + 'static {
-        move || {
-            let read = read(&mut self.reader, end, wanted, id, &plans, self.began);
-            (self, read)
-        }
-    }
+/// Some lines of a block.
+struct Portion {
+    parcel: Parcel,
+    /// The block.
+    span: Span,
+    /// Events before it, for the same destination, that were erased since they were stored.
+    erased: u64,
+    /// Behind it.
+    next: Place,
 }
 
 /// What was read in one go.
 struct Read {
-    parcels: Vec<(Parcel, Span)>,
-    /// Events for the destination that were erased since they were stored.
+    portions: Vec<Portion>,
+    /// Events behind them that were erased since they were stored.
     erased: u64,
+    next: Place,
     /// Whether there is nothing more before the end that was asked for.
     at_end: bool,
+}
+
+/// Why a parcel was not taken.
+enum NotTaken {
+    Closed,
+    /// There is no room for so many bytes.
+    NoRoom(usize),
 }
 
 impl CatchUp {
@@ -95,6 +99,10 @@ impl CatchUp {
         Some(tokio::spawn(async move {
             for predecessor in &after {
                 predecessor.cancelled().await;
+            }
+            if reader.outlet.is_closed() {
+                // Whoever goes on in its place begins where it would have.
+                return;
             }
             reader.outlet.begin_at(from());
             reader.run().await;
@@ -115,17 +123,20 @@ impl CatchUp {
 
     /// Reads until the destination has caught up; `None` if it was closed.
     async fn read_from(&self, from: Position) -> Option<()> {
-        let mut place = from;
-        let mut kept = None;
+        // What was read and not given is read again: behind the last that was given.
+        let mut place = Place { block: from, record: 0 };
+        let mut kept: Option<Reading> = None;
+        let mut wanted = 0;
         loop {
-            let room = match timeout(PAUSE, self.outlet.room_to_read()).await {
+            let room = match timeout(PAUSE, self.outlet.room_to_read(wanted)).await {
                 Ok(room) => room.ok()?,
                 Err(_) => {
                     // A destination that is slow or down holds no buffer and keeps nobody waiting.
                     kept = None;
-                    self.outlet.room_to_read().await.ok()?
+                    self.outlet.room_to_read(wanted).await.ok()?
                 }
             };
+            wanted = 0;
             let reading = match kept.take() {
                 Some(reading) => reading,
                 None => Reading::begin(&self.log, place).await?,
@@ -133,27 +144,32 @@ impl CatchUp {
             let end = self.log.end();
             let task = reading.go_on(end, room.min(READ_BYTES), self.id, self.plans.clone());
             let (reading, read) = spawn_blocking(task).await.ok()?;
-            place = reading.reader.position();
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {
                     warn!(destination = self.outlet.name(), "{error}; trying again");
+                    drop(reading);
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
             };
-            let mut parcels = read.parcels.into_iter().peekable();
-            while let Some((parcel, span)) = parcels.next() {
-                self.give(parcel, span).await?;
-                if parcels.peek().is_none_or(|(_, next)| *next != span) {
-                    self.outlet.has_read(span.end);
+            match self.give_all(read.portions, &mut place).await {
+                Ok(()) => {}
+                Err(NotTaken::Closed) => return None,
+                Err(NotTaken::NoRoom(bytes)) => {
+                    // Its turn goes to others until there is.
+                    drop(reading);
+                    wanted = bytes;
+                    self.outlet.changed(ROOM_WAIT).await;
+                    continue;
                 }
             }
             if read.erased > 0 {
                 self.outlet.skip_erased(read.erased);
             }
+            place = read.next;
             if !read.at_end {
-                self.outlet.has_read(place);
+                self.outlet.has_read(place.block);
             } else if self.outlet.has_read_all_to(end) {
                 return Some(());
             }
@@ -161,60 +177,115 @@ impl CatchUp {
         }
     }
 
-    async fn give(&self, mut parcel: Parcel, span: Span) -> Option<()> {
+    /// Gives what was read, as far as there is room; `place` is behind what was given.
+    async fn give_all(&self, portions: Vec<Portion>, place: &mut Place) -> Result<(), NotTaken> {
+        for Portion { parcel, span, erased, next } in portions {
+            self.give(parcel, span).await?;
+            if erased > 0 {
+                self.outlet.skip_erased(erased);
+            }
+            self.outlet.has_read(next.block);
+            *place = next;
+        }
+        Ok(())
+    }
+
+    async fn give(&self, mut parcel: Parcel, span: Span) -> Result<(), NotTaken> {
+        let bytes = parcel.footprint();
+        let until = Instant::now() + PAUSE;
         loop {
             parcel = match self.outlet.offer_read(parcel, span) {
-                Ok(()) => return Some(()),
+                Ok(()) => return Ok(()),
                 Err(Refused::Full(parcel) | Refused::Overflow(parcel)) => parcel,
-                Err(Refused::Closed(_)) => return None,
+                Err(Refused::Closed(_)) => return Err(NotTaken::Closed),
             };
-            self.outlet.changed(ROOM_WAIT).await;
+            if Instant::now() >= until {
+                return Err(NotTaken::NoRoom(bytes));
+            }
+            self.outlet.changed(PAUSE).await;
         }
     }
 }
 
-/// Reads some blocks before `end`, and keeps what is for the destination `id`: about `wanted_bytes`.
-fn read(
-    reader: &mut Reader,
-    end: Position,
-    wanted_bytes: usize,
-    id: StableId,
-    plans: &Handle<Plan>,
-    began: Position,
-) -> Result<Read, LogError> {
-    let mut parcels = Vec::new();
-    let mut wanted = Vec::new();
-    let (mut bytes_read, mut erased) = (0, 0);
-    while bytes_read < wanted_bytes {
-        let Some(block) = reader.next(end)? else {
-            return Ok(Read { parcels, erased, at_end: true });
-        };
-        let its = |(destination, _): &(StableId, u64)| *destination == id;
-        erased += block.erased().into_iter().filter(its).map(|(_, events)| events).sum::<u64>();
-        let source = source_of(&block, &plans.load());
-        let received_at = instant_of(block.received_unix_ms());
-        let span = Span { begin: block.position(), end: block.end() };
-        // Versions count from the start of the process: the number of an earlier one means nothing.
-        let permitted_by = (span.begin >= began).then(|| block.table_version());
-        let (mut bytes, mut events) = (Vec::new(), 0);
-        let mut lines = block.lines_for(id, &mut wanted).peekable();
-        while let Some(line) = lines.next() {
-            bytes.extend_from_slice(line);
-            bytes.push(b'\n');
-            events += 1;
-            if bytes.len() >= CHUNK_BYTES || lines.peek().is_none() {
-                bytes_read += bytes.len();
-                let whole = std::iter::once(0..bytes.len() as u32).collect();
-                let bytes = std::mem::take(&mut bytes);
-                let chunk =
-                    Arc::new(Chunk::stored(bytes, events, permitted_by, source, received_at));
-                let parcel = Parcel { chunk, ranges: whole, events, charge: None };
-                parcels.push((parcel, span));
-                events = 0;
-            }
+impl Reading {
+    /// Waits for a turn; `None` if the daemon ends.
+    async fn begin(log: &Log, place: Place) -> Option<Self> {
+        let turn = Arc::clone(log.readings()).acquire_owned().await.ok()?;
+        let reader = Reader::new(log.folder().clone(), place.block);
+        Some(Self { reader, place, began: log.began(), _turn: turn })
+    }
+
+    /// Reads on before `end`, about `wanted` bytes for the destination `id`.
+    fn go_on(
+        mut self,
+        end: Position,
+        wanted: usize,
+        id: StableId,
+        plans: Handle<Plan>,
+    ) -> impl FnOnce() -> (Self, Result<Read, LogError>) + Send + 'static {
+        move || {
+            let read = self.read(end, wanted, id, &plans);
+            (self, read)
         }
     }
-    Ok(Read { parcels, erased, at_end: false })
+
+    fn read(
+        &mut self,
+        end: Position,
+        wanted: usize,
+        id: StableId,
+        plans: &Handle<Plan>,
+    ) -> Result<Read, LogError> {
+        let (mut portions, mut erased, mut bytes_read) = (Vec::new(), 0, 0);
+        let mut scratch = Vec::new();
+        let at_end = loop {
+            if bytes_read >= wanted {
+                break false;
+            }
+            let Some(block) = self.reader.next(end)? else { break true };
+            let span = Span { begin: block.position(), end: block.end() };
+            let source = source_of(&block, &plans.load());
+            let received_at = instant_of(block.received_unix_ms());
+            // Versions count from the start of the process: the number of an earlier one means nothing.
+            let permitted_by = (span.begin >= self.began).then(|| block.table_version());
+            let first = if self.place.block == span.begin { self.place.record } else { 0 };
+            self.place = Place { block: span.end, record: 0 };
+            let (mut bytes, mut events) = (Vec::new(), 0);
+            let mut records = block.records_for(id, first, &mut scratch).peekable();
+            while let Some((number, line)) = records.next() {
+                match line {
+                    Some(line) => {
+                        bytes.extend_from_slice(line);
+                        bytes.push(b'\n');
+                        events += 1;
+                    }
+                    None => erased += 1,
+                }
+                let is_last = records.peek().is_none();
+                if bytes.len() < CHUNK_BYTES && !is_last || events == 0 {
+                    continue;
+                }
+                let next = Place { block: span.begin, record: number + 1 };
+                let next = if is_last { self.place } else { next };
+                let whole = std::iter::once(0..bytes.len() as u32).collect();
+                let bytes = std::mem::take(&mut bytes);
+                let chunk = Chunk::stored(bytes, events, permitted_by, source, received_at);
+                let parcel = Parcel { chunk: Arc::new(chunk), ranges: whole, events, charge: None };
+                bytes_read += parcel.footprint();
+                portions.push(Portion { parcel, span, erased, next });
+                (events, erased) = (0, 0);
+                if bytes_read >= wanted {
+                    self.place = next;
+                    break;
+                }
+            }
+            drop(records);
+            if self.place.block == span.begin {
+                self.reader.again(span.begin);
+            }
+        };
+        Ok(Read { portions, erased, next: self.place, at_end })
+    }
 }
 
 /// The source by the number it has now. What came from one that is gone passed the tests of its source

@@ -215,7 +215,7 @@ impl Book {
 
     /// Starts the reader of a destination that is new among those that run: where it stood when the
     /// daemon started, or where the one stands in whose place it goes on, or at `end`, where the log
-    /// was before anything could be stored for it.
+    /// was before anything could be stored for it. `before` has those that ran, oldest first.
     pub(super) fn begin<'r>(
         &self,
         outlet: &Arc<Outlet>,
@@ -224,22 +224,31 @@ impl Book {
         end: Position,
     ) {
         let Some(id) = outlet.stable() else { return };
-        let last = before.filter(|running| running.outlet().stable() == Some(id)).last();
         let log = Arc::clone(&self.log);
-        if let Some(last) = last {
-            let (gone, last) = (last.gone(), Arc::clone(last.outlet()));
+        let beginning = self.beginnings.get(&id).copied();
+        let before: Vec<_> =
+            before.filter(|running| running.outlet().stable() == Some(id)).collect();
+        if !before.is_empty() {
+            let gone = before.iter().map(|running| running.gone()).collect();
+            let before: Vec<_> =
+                before.into_iter().map(|running| Arc::clone(running.outlet())).collect();
             let next = Arc::clone(outlet);
             let from = {
                 let log = Arc::clone(&log);
                 move || {
-                    next.take_over(&last);
-                    last.cursor(log.handed()).unwrap_or(Position::START)
+                    // Before anything else: what is committed from here on lies behind it.
+                    let handed = log.handed();
+                    before.iter().for_each(|last| next.take_over(last));
+                    // The last ones may have been replaced before they began.
+                    let mut cursors = before.iter().rev();
+                    let cursor = cursors.find_map(|last| last.cursor(handed));
+                    cursor.or(beginning.map(|(from, _)| from)).unwrap_or(Position::START)
                 }
             };
-            CatchUp::start(Arc::clone(outlet), log, plans.clone(), vec![gone], from);
+            CatchUp::start(Arc::clone(outlet), log, plans.clone(), gone, from);
             return;
         }
-        let (from, unread) = self.beginnings.get(&id).copied().unwrap_or((end, 0));
+        let (from, unread) = beginning.unwrap_or((end, 0));
         outlet.add_unread(unread);
         CatchUp::start(Arc::clone(outlet), log, plans.clone(), Vec::new(), move || from);
     }

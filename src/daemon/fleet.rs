@@ -179,7 +179,7 @@ impl Fleet {
                         (identity.delivery.batch.clone(), identity.delivery.retry.clone());
                     let after = predecessors(&identity, before.iter().chain(&self.retired));
                     if let Some(book) = &self.book {
-                        let before = before.iter().chain(&self.retired);
+                        let before = self.retired.iter().chain(&before);
                         book.begin(
                             &outlet,
                             before.map(|member| &member.running),

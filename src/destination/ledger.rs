@@ -59,8 +59,10 @@ pub(super) struct Ledger {
 pub(super) enum Offer {
     /// They are the destination's if it has room.
     Take,
-    /// The reader has given them, or will.
+    /// The reader will give them, or has given some.
     Skip,
+    /// The reader has given them.
+    Given,
 }
 
 impl Ledger {
@@ -74,7 +76,7 @@ impl Ledger {
     /// Asked about parcels from memory.
     pub(super) fn offer(&mut self, span: Span) -> Offer {
         match &mut self.feed {
-            Feed::Live { from } if span.end <= *from => Offer::Skip,
+            Feed::Live { from } | Feed::Lagging { from, .. } if span.end <= *from => Offer::Given,
             Feed::Live { .. } => Offer::Take,
             Feed::Lagging { skipped_to, .. } => {
                 *skipped_to = (*skipped_to).max(span.end);
@@ -196,7 +198,7 @@ mod tests {
     fn what_the_reader_has_given_is_not_taken_from_memory_again() {
         let mut ledger = Ledger::new(Position(10));
         assert!(ledger.has_read_all_to(Position(40)));
-        assert_eq!(ledger.offer(span(30, 40)), Offer::Skip);
+        assert_eq!(ledger.offer(span(30, 40)), Offer::Given);
         assert_eq!(ledger.offer(span(40, 50)), Offer::Take);
     }
 

@@ -42,7 +42,8 @@ impl Parcel {
     }
 
     /// What it makes a destination pin, roughly: the chunk, and a piece of a batch per range.
-    pub(super) fn footprint(&self) -> usize {
+    #[must_use]
+    pub fn footprint(&self) -> usize {
         self.chunk.footprint() + self.ranges.len() * RANGE_BYTES
     }
 }

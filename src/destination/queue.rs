@@ -59,6 +59,8 @@ struct State {
     closed: bool,
     /// How far it is done with the log, once that is known.
     ledger: Option<Ledger>,
+    /// Where the first stands that was offered before that.
+    offered_from: Option<Position>,
     /// Events that are pending and still to be read from the log.
     unread: u64,
     /// Nothing will deliver any more.
@@ -252,9 +254,13 @@ impl Outlet {
         self.stable
     }
 
-    /// Begins with the log at `from`: the reader gives what is behind it, as long as it lags.
+    /// Begins with the log at `from`, or where the first stands that was offered already: the reader
+    /// gives what is behind it, as long as it lags.
     pub fn begin_at(&self, from: Position) {
-        self.lock().ledger = Some(Ledger::new(from));
+        let mut state = self.lock();
+        let from = state.offered_from.take().map_or(from, |offered| offered.min(from));
+        state.ledger = Some(Ledger::new(from));
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -270,18 +276,24 @@ impl Outlet {
         }
         self.counters.pending.fetch_add(events.into(), Relaxed);
         let closed = state.closed;
-        // Without a ledger its reader has not begun, and will give them.
-        let skip = state.ledger.as_mut().is_none_or(|ledger| {
-            let skip = ledger.offer(span) == Offer::Skip;
-            if closed && !skip {
-                // Whoever goes on in its place reads them.
-                ledger.fall_behind(span);
+        let offer = state.ledger.as_mut().map_or(Offer::Skip, |ledger| ledger.offer(span));
+        match offer {
+            // They were read before they were offered.
+            Offer::Given => return,
+            Offer::Take if !closed => {}
+            Offer::Take | Offer::Skip => {
+                match &mut state.ledger {
+                    // Whoever goes on in its place reads them.
+                    Some(ledger) if offer == Offer::Take => ledger.fall_behind(span),
+                    Some(_) => {}
+                    // Its reader has not begun, and will give them.
+                    None => {
+                        state.offered_from.get_or_insert(span.begin);
+                    }
+                }
+                state.unread += u64::from(events);
+                return;
             }
-            skip || closed
-        });
-        if skip {
-            state.unread += u64::from(events);
-            return;
         }
         let bytes: usize = parcels.iter().map(Parcel::footprint).sum();
         // Several small chunks are as good as one: what is larger waits for the reader.
@@ -348,7 +360,13 @@ impl Outlet {
     /// Its reader has given everything before `position`, the end of a commit; whether the destination
     /// is live now, and the reader has to stop there.
     pub fn has_read_all_to(&self, position: Position) -> bool {
-        self.lock().ledger.as_mut().is_none_or(|ledger| ledger.has_read_all_to(position))
+        let mut state = self.lock();
+        let is_live = state.ledger.as_mut().is_none_or(|ledger| ledger.has_read_all_to(position));
+        if is_live {
+            // Some may have been read before they were offered, and counted then.
+            state.unread = 0;
+        }
+        is_live
     }
 
     /// Where its reader is, while the destination lags.
@@ -400,9 +418,15 @@ impl Outlet {
     }
 
     /// Another outlet goes on in the place of `before`, which has ended, and reads what it has not.
+    /// Several take over in the order in which they came.
     pub fn take_over(&self, before: &Self) {
-        let unread = std::mem::take(&mut before.lock().unread);
-        self.lock().unread += unread;
+        let (unread, offered_from) = {
+            let mut before = before.lock();
+            (std::mem::take(&mut before.unread), before.offered_from.take())
+        };
+        let mut state = self.lock();
+        state.unread += unread;
+        state.offered_from = [state.offered_from, offered_from].into_iter().flatten().min();
     }
 
     /// The destination was removed and has ended: what is in the log for it is dropped.
@@ -433,11 +457,13 @@ impl Outlet {
         }
     }
 
-    /// Waits until at least half of its room is free, so that reading on is worth it; how many bytes.
+    /// Waits until at least half of its room is free, so that reading on is worth it, and there is room
+    /// for a parcel of `wanted` bytes; how many bytes.
     ///
     /// # Errors
     /// [`Closed`].
-    pub async fn room_to_read(&self) -> Result<usize, Closed> {
+    pub async fn room_to_read(&self, wanted: usize) -> Result<usize, Closed> {
+        let claim = self.claim(wanted);
         loop {
             let changed = self.changed.notified();
             {
@@ -446,7 +472,7 @@ impl Outlet {
                     return Err(Closed);
                 }
                 let budget = self.budget();
-                if state.pinned_bytes <= budget / 2 {
+                if state.pinned_bytes <= budget / 2 && self.has_room(&state, claim, wanted) {
                     return Ok(budget - state.pinned_bytes);
                 }
                 state.pressed = true;

@@ -69,6 +69,14 @@ impl Reader {
         self.from
     }
 
+    /// Has the next call give the block at `position` again, the one that was given last.
+    pub fn again(&mut self, position: Position) {
+        self.from = position;
+        if let Some(current) = &mut self.current {
+            current.blocks.start = position.offset().into();
+        }
+    }
+
     /// The damage that was stepped over so far.
     #[must_use]
     pub fn damage(&self) -> Damage {

@@ -216,6 +216,26 @@ impl<'a> Block<'a> {
         each.flat_map(|(decision, count)| decision.ids().map(move |id| (id, count))).collect()
     }
 
+    /// The records that go, or went before they were erased, to `destination`, from number `first` on:
+    /// each with its number, and its line if it is there. `scratch` is used again from block to block.
+    pub fn records_for<'s>(
+        &self,
+        destination: StableId,
+        first: u32,
+        scratch: &'s mut Vec<bool>,
+    ) -> impl Iterator<Item = (u32, Option<&'a [u8]>)> + use<'a, 's> {
+        scratch.clear();
+        scratch.extend(self.decisions().map(|decision| decision.contains(destination)));
+        let wanted = &*scratch;
+        let is_wanted = move |record: &Record<'_>| {
+            wanted.get((record.decision & !ERASED) as usize).copied() == Some(true)
+        };
+        let numbered = (0..).zip(self.all_records()).skip(first as usize);
+        numbered.filter(move |(_, record)| is_wanted(record)).map(|(number, record)| {
+            (number, (record.decision & ERASED == 0).then_some(record.line))
+        })
+    }
+
     /// How many records go to `destination`.
     #[must_use]
     pub fn count_for(&self, destination: StableId) -> u64 {

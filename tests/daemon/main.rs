@@ -10,6 +10,7 @@
 #[path = "../tools/mod.rs"]
 mod tools;
 
+mod handover;
 mod harness;
 
 mod conformance;

@@ -1,0 +1,80 @@
+//! What is acknowledged while one destination takes over from another, or while it is behind.
+
+use std::time::Duration;
+
+use crate::harness::{
+    Config, Daemon, Folder, HttpSink, Reply, event, events, ids, post, request, wait_until,
+};
+
+const AGREED: &[(&str, bool)] = &[("A", true)];
+
+/// One destination; with other `keys` another one goes on in its place.
+fn config(folder: &Folder, sink: &HttpSink, keys: &str) -> Config {
+    let keys = format!("categories = [\"A\"]\n{keys}");
+    Config::new("deny").categories(&["A", "B"]).log(folder, "").http("vendor", &sink.url(), keys)
+}
+
+#[test]
+fn what_comes_while_a_replaced_destination_drains_is_not_lost() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply { status: 200, after: Duration::from_secs(1) });
+    let daemon = Daemon::start(&folder, &config(&folder, &sink, ""));
+    assert_eq!(post(daemon.source("http"), event("first", AGREED)).status, 200);
+    wait_until("it is under way", || sink.attempts() == 1);
+    daemon.apply(&config(&folder, &sink, "timeout = \"29s\""));
+    assert_eq!(post(daemon.source("http"), event("second", AGREED)).status, 200);
+    let metrics = daemon.settled(2);
+    assert_eq!(ids(&sink.taken()), ["first", "second"]);
+    assert_eq!(metrics.delivered("vendor"), 2);
+}
+
+#[test]
+fn what_waits_in_the_log_survives_two_reloads_in_a_row() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let with = |timeout: &str| small(&folder, &sink, "A", timeout);
+    let daemon = Daemon::start(&folder, &with("10s"));
+    daemon.apply(&with("11s"));
+    // More than it has room for.
+    assert_eq!(post(daemon.source("http"), events("e", 300, 1000, AGREED)).status, 200);
+    daemon.apply(&with("12s"));
+    sink.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(300);
+    let mut taken = ids(&sink.taken());
+    assert_eq!(taken.len(), 300);
+    taken.dedup();
+    assert_eq!((taken.len(), metrics.delivered("vendor")), (300, 300));
+}
+
+/// One destination with little room.
+fn small(folder: &Folder, sink: &HttpSink, category: &str, timeout: &str) -> Config {
+    let keys = "type = \"http\"\nbuffer = \"64KiB\"\n\
+                batch = { max_wait = \"1ms\", max_bytes = \"32KiB\" }\n\
+                retry = { initial = \"20ms\", max = \"50ms\" }\nconcurrency = 1";
+    let keys = format!(
+        "{keys}\nurl = \"{}\"\ncategories = [\"{category}\"]\ntimeout = \"{timeout}\"",
+        sink.url()
+    );
+    Config::new("deny").categories(&["A", "B"]).log(folder, "").destination("vendor", keys)
+}
+
+#[test]
+fn a_dead_letter_that_is_replayed_from_the_log_is_judged_by_the_rules_in_force() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(400));
+    let to = |category: &str| small(&folder, &sink, category, "10s");
+    let daemon = Daemon::start(&folder, &to("A"));
+    assert_eq!(post(daemon.source("http"), event("withdrawn", AGREED)).status, 200);
+    daemon.settled(1);
+    daemon.apply(&to("B"));
+    // It is behind when the letter comes, so it gets it from the log.
+    sink.answer(|_| Reply::now(503));
+    let body = events("e", 300, 1000, &[("B", true)]);
+    assert_eq!(post(daemon.source("http"), body).status, 200);
+    let answer = request(daemon.admin(), "POST", "/dead-letters/replay", "", b"");
+    assert_eq!(answer.unwrap().json()["replayed"], 1);
+    sink.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(301);
+    assert!(!ids(&sink.taken()).contains(&"withdrawn".to_owned()), "it was sent");
+    assert_eq!((metrics.delivered("vendor"), metrics.dropped("vendor", "consent")), (300, 1));
+}
