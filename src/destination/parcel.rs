@@ -50,3 +50,14 @@ impl Parcel {
 
 /// What a range takes here and in a batch.
 const RANGE_BYTES: usize = size_of::<Range<u32>>() + size_of::<Piece>();
+
+/// Why a parcel was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// No room, and the destination's rule is to wait.
+    Full(Parcel),
+    /// No room, and the destination's rule is to drop.
+    Overflow(Parcel),
+    /// The destination is gone.
+    Closed(Parcel),
+}

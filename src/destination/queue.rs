@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::chunk::Chunk;
 use super::ledger::{Entry, Ledger, Offer, Span};
 use super::memory::{Claim, Memory};
-use super::parcel::{Amount, Parcel};
+use super::parcel::{Amount, Parcel, Refused};
 use crate::log::{Position, StableId};
 use crate::metrics::{DestinationCounters, DropReason};
 
@@ -123,17 +123,6 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.outlet.in_flight.fetch_sub(self.events.into(), Relaxed);
     }
-}
-
-/// Why a parcel was not taken.
-#[derive(Debug)]
-pub enum Refused {
-    /// No room, and the destination's rule is to wait.
-    Full(Parcel),
-    /// No room, and the destination's rule is to drop.
-    Overflow(Parcel),
-    /// The destination is gone.
-    Closed(Parcel),
 }
 
 /// The outlet is closed and empty.
