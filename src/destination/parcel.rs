@@ -61,3 +61,7 @@ pub enum Refused {
     /// The destination is gone.
     Closed(Parcel),
 }
+
+/// The outlet is closed and empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;

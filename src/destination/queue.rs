@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::chunk::Chunk;
 use super::ledger::{Entry, Ledger, Offer, Span};
 use super::memory::{Claim, Memory};
-use super::parcel::{Amount, Parcel, Refused};
+use super::parcel::{Amount, Closed, Parcel, Refused};
 use crate::log::{Position, StableId};
 use crate::metrics::{DestinationCounters, DropReason};
 
@@ -124,10 +124,6 @@ impl Drop for InFlight<'_> {
         self.outlet.in_flight.fetch_sub(self.events.into(), Relaxed);
     }
 }
-
-/// The outlet is closed and empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
 
 impl Outlet {
     /// An open, empty outlet.
