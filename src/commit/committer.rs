@@ -16,8 +16,8 @@ use super::state::Log;
 use crate::buffer::Buffers;
 use crate::destination::{Outlet, Parcel, Span};
 use crate::log::{
-    CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Room, SyncMode, Tombstones,
-    Writer, count_pending,
+    CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Position, Room, SyncMode,
+    Tombstones, Writer, count_pending,
 };
 use crate::metrics::DropReason;
 
@@ -331,12 +331,14 @@ impl Keeper {
         for outlet in followed.iter() {
             let Some(id) = outlet.stable() else { continue };
             gone.retain(|other| *other != id);
-            let Some(position) = outlet.cursor(handed) else { continue };
+            let position = outlet.cursor(handed);
+            if self.cursors.get(id).is_none() {
+                // One that has not begun will begin anywhere.
+                self.cursors.begin(id, position.unwrap_or(Position::START));
+            }
+            let Some(position) = position else { continue };
             let lag_bytes = self.writer.bytes_after(position);
             outlet.counters().lag_bytes.store(lag_bytes, Ordering::Relaxed);
-            if self.cursors.get(id).is_none() {
-                self.cursors.begin(id, position);
-            }
             self.cursors.advance(id, position);
         }
         gone.into_iter().for_each(|id| self.cursors.remove(id));

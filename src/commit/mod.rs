@@ -21,6 +21,8 @@ mod erase;
 mod portion;
 mod review;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use again::Again;
 pub use catch_up::CatchUp;

@@ -109,6 +109,7 @@ impl Fleet {
         // Without a log nothing can be erased.
         let none = || Handle::new(Arc::default());
         let erasures = book.as_ref().map_or_else(none, |book| book.log().erasures().clone());
+        let log_end = book.as_ref().map_or(Position::START, |book| book.log().handed());
         Self {
             erasures,
             members: Vec::new(),
@@ -116,7 +117,7 @@ impl Fleet {
             memory,
             ids: Arc::default(),
             book,
-            log_end: Position::START,
+            log_end,
         }
     }
 
@@ -219,10 +220,9 @@ impl Fleet {
         if let Some(book) = &self.book {
             let outlets = self.members.iter().map(|member| member.running.outlet());
             let outlets: Vec<_> = outlets.map(Arc::clone).collect();
-            if !self.retired.is_empty() {
-                let live: Vec<_> = outlets.iter().filter_map(|outlet| outlet.stable()).collect();
-                book.retire_others(&live);
-            }
+            // Also at the start: what was in the config of the last one may not be in this one.
+            let live: Vec<_> = outlets.iter().filter_map(|outlet| outlet.stable()).collect();
+            book.retire_others(&live);
             book.log().follow(outlets);
         }
         changes

@@ -78,3 +78,26 @@ fn a_dead_letter_that_is_replayed_from_the_log_is_judged_by_the_rules_in_force()
     assert!(!ids(&sink.taken()).contains(&"withdrawn".to_owned()), "it was sent");
     assert_eq!((metrics.delivered("vendor"), metrics.dropped("vendor", "consent")), (300, 1));
 }
+
+#[test]
+fn a_destination_that_comes_back_after_a_restart_without_it_is_a_new_one() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let base = Config::new("deny").categories(&["A"]).log(&folder, "");
+    let keys = "categories = [\"A\"]";
+    // One that is down keeps the events in the log.
+    let without = base.clone().http("down", "http://127.0.0.1:1/", keys);
+    let with = without.clone().file(&folder, "lake", keys).http("vendor", &sink.url(), keys);
+    let daemon = Daemon::start(&folder, &with);
+    assert_eq!(post(daemon.source("http"), event("before", AGREED)).status, 200);
+    wait_until("the lake has it", || folder.delivered("lake").len() == 1);
+    assert_eq!(daemon.stop().code, Some(0));
+    let daemon = Daemon::start(&folder, &without);
+    assert_eq!(daemon.stop().code, Some(0));
+    sink.answer(|_| Reply::now(200));
+    let daemon = Daemon::start(&folder, &with);
+    assert_eq!(post(daemon.source("http"), event("after", AGREED)).status, 200);
+    wait_until("both have it", || folder.delivered("lake").len() > 1 && !sink.taken().is_empty());
+    assert_eq!(ids(&folder.delivered("lake")), ["before", "after"]);
+    assert_eq!(ids(&sink.taken()), ["after"]);
+}

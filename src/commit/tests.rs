@@ -1,0 +1,138 @@
+//! Readers against a log on the disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::catch_up::CatchUp;
+use super::state::Log;
+use crate::destination::{Amount, Memory, Outlet, OutletId};
+use crate::log::{
+    BlockBuilder, BlockHead, Disk, Folder, Kind, Options, Position, StableId, SyncMode, Writer,
+};
+use crate::metrics::DestinationCounters;
+use crate::route::{Handle, Missing, RoutingTable, SourceSpec, TableSpec, Unmapped};
+use crate::shard::Plan;
+
+const DESTINATIONS: u32 = 9;
+
+fn plans() -> Handle<Plan> {
+    let spec = TableSpec {
+        version: 1,
+        categories: Vec::new(),
+        locations: vec!["/context/consent/categoryPreferences".into()],
+        missing: Missing::Allow,
+        unmapped: Unmapped::Allow,
+        sources: vec![SourceSpec { name: "web".into(), missing: None }],
+        destinations: Vec::new(),
+    };
+    Handle::new(Arc::new(Plan::new(RoutingTable::compile(&spec).unwrap(), Vec::new())))
+}
+
+/// A line of about 1 KB.
+fn line(number: usize) -> String {
+    format!("{{\"n\":{number},\"x\":\"{}\"}}", "x".repeat(1000))
+}
+
+/// A log whose every event is for all destinations: `blocks` of `lines` each.
+fn log(root: &Path, blocks: usize, lines: usize) -> Arc<Log> {
+    let folder = Folder::open(Arc::new(Disk), root, Kind::Events).unwrap();
+    let options = Options {
+        segment_bytes: 16 * 1024,
+        max_bytes: 1 << 30,
+        free_floor_bytes: 0,
+        sync: SyncMode::Off,
+    };
+    let (mut writer, _) = Writer::open(folder, options, Position::START, &mut |_| {}).unwrap();
+    let ids: Vec<_> = (1..=DESTINATIONS).map(StableId).collect();
+    for block in 0..blocks {
+        let head = BlockHead {
+            source: "web",
+            reason: "",
+            received_unix_ms: 1,
+            table_version: 1,
+            table_hash: [0; 16],
+        };
+        let mut builder = BlockBuilder::new();
+        builder.begin(&head, Vec::new());
+        for number in block * lines..(block + 1) * lines {
+            let decision = builder.decision(&ids).unwrap();
+            builder.push(decision, line(number).as_bytes()).unwrap();
+        }
+        writer.append(&builder.finish().unwrap()).unwrap();
+        writer.commit(1).unwrap();
+    }
+    let (orders, _) = crossbeam::channel::bounded(1);
+    Arc::new(Log::new(writer.folder().clone(), writer.end(), writer.size_bytes(), orders))
+}
+
+/// A destination that begins at the start of the log.
+fn reader(log: &Arc<Log>, number: u32, room: usize) -> Arc<Outlet> {
+    let counters = Arc::new(DestinationCounters::default());
+    let (id, memory) = (OutletId(number.into()), Memory::new(1 << 30));
+    let stable = Some(StableId(number));
+    let outlet = Outlet::new(id, number.to_string(), room, false, counters, &memory, stable);
+    outlet.add_unread(1000);
+    CatchUp::start(Arc::clone(&outlet), Arc::clone(log), plans(), Vec::new(), || Position::START);
+    outlet
+}
+
+/// Takes `count` lines, and then no more come.
+async fn take(outlet: &Outlet, count: usize) -> Vec<String> {
+    let mut taken = Vec::new();
+    let all = async {
+        while taken.len() < count {
+            outlet.ready(Amount::ANY).await.unwrap();
+            // Or it would be ready at once for ever.
+            let _ = outlet.was_pressed();
+            while let Some(parcel) = outlet.try_take() {
+                let text = str::from_utf8(parcel.chunk.bytes()).unwrap();
+                taken.extend(text.lines().map(str::to_owned));
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), all).await.expect("it was given everything");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(outlet.try_take().is_none(), "nothing twice");
+    taken
+}
+
+fn last_segment(root: &Path) -> PathBuf {
+    let names = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.is_file()).max().unwrap()
+}
+
+#[tokio::test]
+async fn those_that_are_down_keep_no_turn_to_read() {
+    let root: TempDir = tempfile::tempdir().unwrap();
+    let log = log(root.path(), 1, 320);
+    let expected: Vec<_> = (0..320).map(line).collect();
+    // As many as there are turns, and none of them has room for a whole block.
+    let down: Vec<_> = (1..DESTINATIONS).map(|number| reader(&log, number, 64 * 1024)).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let well = reader(&log, DESTINATIONS, 64 * 1024);
+    assert!(take(&well, 320).await == expected, "in order, each once");
+    for outlet in down {
+        assert!(take(&outlet, 320).await == expected, "in order, each once");
+        assert_eq!(outlet.unread(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_before_the_disk_failed_is_given_all_the_same() {
+    let root: TempDir = tempfile::tempdir().unwrap();
+    let log = log(root.path(), 60, 1);
+    let segment = last_segment(root.path());
+    let aside = root.path().join("aside");
+    std::fs::rename(&segment, &aside).unwrap();
+    std::fs::create_dir(&segment).unwrap();
+    let outlet = reader(&log, 1, 1 << 20);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::remove_dir(&segment).unwrap();
+    std::fs::rename(&aside, &segment).unwrap();
+    let expected: Vec<_> = (0..60).map(line).collect();
+    assert!(take(&outlet, 60).await == expected, "in order, each once");
+}
