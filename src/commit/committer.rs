@@ -327,6 +327,9 @@ impl Keeper {
     fn save_cursors(&mut self) -> Result<(), LogError> {
         let handed = self.log.handed();
         let followed = self.log.followed();
+        if !self.log.is_followed() {
+            return Ok(());
+        }
         let mut gone: Vec<_> = self.cursors.iter().map(|(id, _)| id).collect();
         for outlet in followed.iter() {
             let Some(id) = outlet.stable() else { continue };

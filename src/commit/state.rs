@@ -105,6 +105,12 @@ impl Log {
         self.is_followed.store(true, Release);
     }
 
+    /// The destinations are about to change: no cursor is saved before it is known to which.
+    pub fn unfollow(&self) {
+        let _followed = self.followed();
+        self.is_followed.store(false, Release);
+    }
+
     /// Whether the destinations that run are known. Before that, none of them may lose its cursor.
     pub(super) fn is_followed(&self) -> bool {
         self.is_followed.load(Acquire)

@@ -141,7 +141,10 @@ impl Fleet {
     /// Sets the bounds of a config. To be called before its plan is in force: workers make chunks that
     /// fit.
     pub(super) fn set_room(&mut self, slots: &[Slot], memory_max: usize) {
-        self.log_end = self.book.as_ref().map_or(Position::START, |book| book.log().handed());
+        if let Some(book) = &self.book {
+            book.log().unfollow();
+            self.log_end = book.log().handed();
+        }
         self.memory.set_max(memory_max);
         for slot in slots {
             if let Slot::Kept(outlet, room) = slot {
