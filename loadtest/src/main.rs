@@ -331,8 +331,8 @@ fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
 
 fn run_troubled(args: &Troubled) -> Outcome {
     let mut options = args.daemon.with_log()?;
-    // Those in trouble are tried all the time.
-    options.retry_max = Some("200ms".to_owned());
+    // Shorter than the default, so that those in trouble are tried all the time.
+    options.retry_max = Some("2s".to_owned());
     let (bench, scratch) = (args.load.bench()?, &args.load.scratch);
     let report =
         troubled::run(&bench, args.scenario, args.destinations, &options, args.seconds, scratch)?;

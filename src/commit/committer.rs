@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::erase::{Erasing, Order};
 use super::portion::{Intake, Portion, Waiting};
+use super::remover::Remover;
 use super::state::Log;
 use crate::buffer::Buffers;
 use crate::destination::{Outlet, Parcel, Span};
@@ -78,6 +79,7 @@ impl Committer {
         let keeper = Keeper {
             log: Arc::clone(&log),
             buffers: intake.buffers().clone(),
+            remover: Remover::start(writer.folder().clone())?,
             writer,
             cursors,
             erasing,
@@ -119,6 +121,7 @@ pub struct Keeper {
     /// Where the buffers of blocks go.
     buffers: Buffers,
     writer: Writer,
+    remover: Remover,
     cursors: Cursors,
     erasing: Erasing,
     orders: Receiver<Order>,
@@ -318,7 +321,7 @@ impl Keeper {
             {
                 warn!("{error}; erasures that are carried out are not forgotten yet");
             }
-            self.writer.release(&self.cursors)?;
+            self.remover.remove(self.writer.retire(&self.cursors));
             self.log.set_bytes(self.writer.size_bytes());
         }
         Ok(())
@@ -391,6 +394,7 @@ impl Keeper {
     pub fn finish(mut self) -> Result<(), LogError> {
         self.writer.sync()?;
         self.save_cursors()?;
+        self.remover.finish();
         self.writer.release(&self.cursors)?;
         info!(bytes = self.writer.size_bytes(), "log closed");
         Ok(())

@@ -19,6 +19,7 @@ mod catch_up;
 mod committer;
 mod erase;
 mod portion;
+mod remover;
 mod review;
 mod state;
 #[cfg(test)]

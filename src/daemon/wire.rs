@@ -411,7 +411,7 @@ impl Daemon {
         let drained = drain::drain(running, patience, signals).await;
         self.stop_admin.cancel();
         if drained.left.is_empty() && !drained.failed && !died {
-            info!("stopped: everything was delivered");
+            info!("stopped: everything was delivered, or is in the log");
             return ExitCode::SUCCESS;
         }
         let left: u64 = drained.left.iter().map(|(_, events)| events).sum();

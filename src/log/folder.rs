@@ -180,6 +180,17 @@ impl Folder {
         uninterrupted(|| self.fs.sync_dir(&self.path)).map_err(LogError::io("sync", &self.path))
     }
 
+    /// Removes the files of segments that are no part of the log any more.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; the others stay until the next start.
+    pub fn remove_segments(&self, retired: &[SegmentInfo]) -> Result<(), LogError> {
+        for segment in retired {
+            self.unlink(&self.segment_path(segment.number))?;
+        }
+        self.sync_dir()
+    }
+
     /// Removes what a crash left half written.
     pub(super) fn remove_unfinished(&self) -> Result<(), LogError> {
         let entries = uninterrupted(|| self.fs.list(&self.path));

@@ -82,10 +82,7 @@ impl Writer {
 
     fn remove_before(&mut self, low: Position) -> Result<Removed, LogError> {
         let mut removed = Removed::default();
-        while let Some(oldest) = self.segments.oldest_but_newest() {
-            if oldest.end() > low && !oldest.is_empty() {
-                break;
-            }
+        while let Some(oldest) = self.oldest_before(low) {
             self.folder().unlink(&self.folder().segment_path(oldest.number))?;
             removed.segments += 1;
             removed.bytes += oldest.bytes;
@@ -95,6 +92,24 @@ impl Writer {
             self.folder().sync_dir()?;
         }
         Ok(removed)
+    }
+
+    fn oldest_before(&self, low: Position) -> Option<SegmentInfo> {
+        let is_behind = |oldest: &SegmentInfo| oldest.end() <= low || oldest.is_empty();
+        self.oldest_segment().filter(is_behind)
+    }
+
+    /// As [`Self::release`], but leaves the files to [`Folder::remove_segments`] on another thread: to
+    /// give back a large file takes long. Should that not come about, the next start finds them, behind
+    /// every cursor.
+    pub fn retire(&mut self, cursors: &Cursors) -> Vec<SegmentInfo> {
+        let low = cursors.durable_low_water();
+        let mut retired = Vec::new();
+        while let Some(oldest) = self.oldest_before(low) {
+            self.segments.list.pop_front();
+            retired.push(oldest);
+        }
+        retired
     }
 
     /// Puts a rewritten segment in the place of the original, durably. Does nothing if the original is

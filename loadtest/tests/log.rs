@@ -1,0 +1,76 @@
+//! The campaigns about the log, each for a moment: what they are about must hold however short they are,
+//! how fast it is they say only when they run alone.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use loadtest::round::Findings;
+use loadtest::scenario::{Amount, Bench, Scenario};
+use loadtest::subject::DaemonOptions;
+use loadtest::{acknowledge, catch_up, troubled};
+
+const DESTINATIONS: usize = 4;
+
+fn bench() -> Bench {
+    Bench::new(Amount {
+        seed: 1,
+        templates: 1000,
+        events: 5000,
+        rate: 5000,
+        paced_seconds: 1,
+        rounds: 1,
+        relay: env!("CARGO_BIN_EXE_loadtest").into(),
+    })
+}
+
+/// With the log. The daemon stands beside the load test, as everything of one build does.
+fn daemon() -> DaemonOptions {
+    let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_loadtest"));
+    binary.set_file_name("consentd");
+    assert!(binary.exists(), "build the whole workspace: {} is missing", binary.display());
+    DaemonOptions {
+        binary,
+        workers: None,
+        memory_max: None,
+        buffer: None,
+        max_wait: Some("20ms".to_owned()),
+        log: Some("commit".to_owned()),
+        log_window: None,
+        retry_max: Some("200ms".to_owned()),
+        when_full: None,
+    }
+}
+
+fn assert_sound(findings: &Findings) {
+    assert_eq!((findings.violations, findings.missing), (0, 0), "{findings:?}");
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn healthy_destinations_get_everything_beside_those_in_trouble() {
+    let scratch = scratch();
+    let path: &Path = scratch.path();
+    let scenario = Scenario::HttpToHttp;
+    let report = troubled::run(&bench(), scenario, DESTINATIONS, &daemon(), 1, path).unwrap();
+    assert_sound(&report.findings);
+    assert!(report.troubled_answers > 0, "nobody was in trouble");
+}
+
+#[test]
+fn a_destination_that_was_down_catches_up_with_everything() {
+    let scratch = scratch();
+    let report = catch_up::run(&bench(), DESTINATIONS, &daemon(), scratch.path()).unwrap();
+    assert_sound(&report.findings);
+}
+
+#[test]
+fn what_is_acknowledged_arrives() {
+    let scratch = scratch();
+    let shape = acknowledge::Shape { destinations: DESTINATIONS, connections: 8, seconds: 1 };
+    let report = acknowledge::run(&bench(), shape, &daemon(), scratch.path()).unwrap();
+    assert_sound(&report.findings);
+}
