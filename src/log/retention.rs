@@ -99,7 +99,7 @@ impl Writer {
         self.oldest_segment().filter(is_behind)
     }
 
-    /// As [`Self::release`], but leaves the files to [`Folder::remove_segments`] on another thread: to
+    /// As [`Self::release`], but leaves the files to [`Folder::remove_segments`](super::Folder::remove_segments) on another thread: to
     /// give back a large file takes long. Should that not come about, the next start finds them, behind
     /// every cursor.
     pub fn retire(&mut self, cursors: &Cursors) -> Vec<SegmentInfo> {
