@@ -12,7 +12,8 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    Config, Daemon, Folder, HttpSink, PATIENCE, Reply, event, events, ids, run_command, wait_until,
+    Config, Daemon, Folder, HttpSink, PATIENCE, Reply, event, events, get, ids, run_command,
+    wait_until,
 };
 
 const SOURCES: &str = "[sources.tcp]\ntype = \"tcp\"\nlisten = \"127.0.0.1:0\"\nack = true\n\n\
@@ -39,13 +40,15 @@ struct Acks {
     stream: TcpStream,
     text: Vec<u8>,
     last: u64,
+    /// Where it is asked what it counts if no acknowledgement comes.
+    admin: Option<SocketAddr>,
 }
 
 impl Acks {
     fn of(stream: &TcpStream) -> Self {
         let stream = stream.try_clone().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, text: Vec::new(), last: 0 }
+        Self { stream, text: Vec::new(), last: 0, admin: None }
     }
 
     /// The next count; `None` once the daemon has closed its end.
@@ -67,7 +70,10 @@ impl Acks {
                 }
                 // Killed.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no acknowledgement: {error}"),
+                Err(error) => {
+                    let counts = self.admin.map(|admin| get(admin, "/metrics").body);
+                    panic!("no acknowledgement after {}: {error}\n{counts:?}", self.last)
+                }
             }
         }
     }
@@ -141,8 +147,9 @@ fn the_count_is_exact_however_the_bytes_are_cut() {
     let folder = Folder::new();
     let daemon = Daemon::start(&folder, &config(&folder));
     let case = (vec(sent(), 0..30), any::<bool>(), any::<bool>(), vec(1usize..4000, 1..6));
-    let cases =
-        Cases { cases: 150, failure_persistence: None, max_shrink_iters: 0, ..Cases::default() };
+    // `CONSENTD_CASES=N` is the long campaign.
+    let cases = std::env::var("CONSENTD_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
+    let cases = Cases { cases, failure_persistence: None, max_shrink_iters: 0, ..Cases::default() };
     TestRunner::new(cases)
         .run(&case, |(rest, counted, ended, lengths)| {
             let all = [&[Sent::Stored], &rest[..]].concat();
@@ -150,6 +157,7 @@ fn the_count_is_exact_however_the_bytes_are_cut() {
             let bytes = wire(&all, counted, ended);
             let mut stream = daemon.connect();
             let mut acks = Acks::of(&stream);
+            acks.admin = Some(daemon.admin());
             let mut at = 0;
             for length in lengths.iter().cycle() {
                 if at == bytes.len() {
