@@ -67,6 +67,8 @@ pub struct AcknowledgeReport {
 #[expect(missing_docs, reason = "the names say it")]
 pub struct AcknowledgeRound {
     pub without_log: Phase,
+    /// Without the log, at the rate that was asked for: what the machine and the load test take themselves.
+    pub steady_without_log: Phase,
     pub with_log: Phase,
     /// With the log, at the rate that was asked for.
     pub steady: Phase,
@@ -104,16 +106,23 @@ pub fn run(
     let mut findings = Findings::default();
     let mut rounds = Vec::new();
     for _ in 0..bench.rounds() {
-        let (phases, found) = side(bench, shape, &without, false, scratch)?;
+        let (phases, found) = side(bench, shape, &without, scratch)?;
         findings.merge(found);
-        let without_log = phases[0];
+        let (without_log, steady_without_log) = (phases[0], phases[1]);
         let idle = time_syncs(scratch, SYNCS, Duration::ZERO, &AtomicBool::new(false))?;
         let idle_sync_ms = median(idle);
-        let (phases, found) = side(bench, shape, &with, true, scratch)?;
+        let (phases, found) = side(bench, shape, &with, scratch)?;
         findings.merge(found);
         let (with_log, steady) = (phases[0], phases[1]);
         let sync_ms = steady.sync_ms;
-        rounds.push(AcknowledgeRound { without_log, with_log, steady, idle_sync_ms, sync_ms });
+        rounds.push(AcknowledgeRound {
+            without_log,
+            steady_without_log,
+            with_log,
+            steady,
+            idle_sync_ms,
+            sync_ms,
+        });
     }
     let each = |ratio: fn(&AcknowledgeRound) -> f64| median(rounds.iter().map(ratio).collect());
     let share = each(|one| one.with_log.events_per_second / one.without_log.events_per_second);
@@ -127,12 +136,11 @@ pub fn run(
     Ok(AcknowledgeReport { shape, request_events: REQUEST_EVENTS, rounds, share, syncs, findings })
 }
 
-/// As fast as it goes, and then, if asked for, at a steady rate.
+/// As fast as it goes, and then at a steady rate.
 fn side(
     bench: &Bench,
     shape: Shape,
     daemon: &DaemonOptions,
-    is_steady_too: bool,
     scratch: &Path,
 ) -> io::Result<(Vec<Phase>, Findings)> {
     let (plan, expectations) = bench.plan(shape.destinations);
@@ -144,7 +152,7 @@ fn side(
     // A warm-up; then what is measured.
     let mut sent = Sent::default();
     let mut phases: Vec<Phase> = Vec::new();
-    for number in 0..if is_steady_too { 3 } else { 2 } {
+    for number in 0..3 {
         let rate = (number == 2).then(|| bench.load().rate);
         let seconds = if number == 0 { 1 } else { shape.seconds };
         let started = Instant::now();

@@ -151,7 +151,8 @@ pub fn acknowledge(report: &AcknowledgeReport) -> String {
     for round in &report.rounds {
         text += &format!("without the log: {}\n", phase(&round.without_log));
         text += &format!("with the log:    {}\n", phase(&round.with_log));
-        text += &format!("steady:          {}\n", phase(&round.steady));
+        text += &format!("steady, without: {}\n", phase(&round.steady_without_log));
+        text += &format!("steady, with:    {}\n", phase(&round.steady));
         text += &format!(
             "one sync of the disk: {:.2} ms beside that, {:.2} ms at rest\n",
             round.sync_ms, round.idle_sync_ms

@@ -86,6 +86,7 @@ impl Committer {
             orders,
             limits,
             last_commit: Duration::ZERO,
+            last_committed: Instant::now(),
             next_upkeep: Instant::now(),
             next_sync: Instant::now(),
         };
@@ -128,6 +129,8 @@ pub struct Keeper {
     limits: Limits,
     /// How long the last commit took.
     last_commit: Duration,
+    /// When it ended.
+    last_committed: Instant,
     next_upkeep: Instant,
     next_sync: Instant,
 }
@@ -162,9 +165,12 @@ impl Keeper {
     }
 
     /// What waits already, and what comes before the first of it has waited for the window, or for as
-    /// long as a commit takes: waiting longer would cost more than it saves.
+    /// long as a commit takes: waiting longer would cost more than it saves. What comes after a pause
+    /// that long waits for nothing: more is not to be expected.
     fn gather(&self, first: Waiting, portions: &Receiver<Waiting>) -> Vec<Portion> {
-        let until = first.since + self.limits.window.min(self.last_commit);
+        let pause = first.since.saturating_duration_since(self.last_committed);
+        let wait = self.limits.window.min(self.last_commit);
+        let until = first.since + if pause > self.last_commit { Duration::ZERO } else { wait };
         let mut bytes = first.portion.bytes();
         let mut group = vec![first.portion];
         while bytes < GROUP_BYTES_MAX {
@@ -208,7 +214,8 @@ impl Keeper {
             match self.writer.commit(unix_ms()) {
                 Ok(committed) => {
                     if committed.is_some() {
-                        self.last_commit = started.elapsed();
+                        self.last_committed = Instant::now();
+                        self.last_commit = self.last_committed - started;
                         self.log.set_full(false);
                         let size = self.writer.size_bytes();
                         self.log.publish(self.writer.end(), size, self.last_commit);

@@ -309,7 +309,7 @@ impl World {
             return writer.release(cursors).map(drop);
         }
         let retired = writer.retire(cursors);
-        writer.folder().remove_segments(&retired)
+        writer.folder().remove_segments(&retired, 256, &mut || {})
     }
 
     pub(crate) fn erase(&mut self, user: u8) -> Result<(), LogError> {
