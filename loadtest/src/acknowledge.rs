@@ -74,8 +74,10 @@ pub struct AcknowledgeRound {
     pub steady: Phase,
     /// The median of the disk while the daemon rests.
     pub idle_sync_ms: f64,
-    /// The median of the disk beside the steady load.
+    /// The median of the disk beside the steady load,
     pub sync_ms: f64,
+    /// and its p99.
+    pub sync_p99_ms: f64,
 }
 
 /// Events that were sent for a while.
@@ -85,9 +87,9 @@ pub struct Phase {
     pub events_per_second: f64,
     pub answer_p50_ms: f64,
     pub answer_p99_ms: f64,
-    /// The median of the disk meanwhile, where it was timed.
+    /// The median and the p99 of the disk meanwhile, where it was timed.
     #[serde(skip)]
-    sync_ms: f64,
+    sync_ms: (f64, f64),
 }
 
 /// Without the log and with it, in turns.
@@ -114,7 +116,7 @@ pub fn run(
         let (phases, found) = side(bench, shape, &with, scratch)?;
         findings.merge(found);
         let (with_log, steady) = (phases[0], phases[1]);
-        let sync_ms = steady.sync_ms;
+        let (sync_ms, sync_p99_ms) = steady.sync_ms;
         rounds.push(AcknowledgeRound {
             without_log,
             steady_without_log,
@@ -122,6 +124,7 @@ pub fn run(
             steady,
             idle_sync_ms,
             sync_ms,
+            sync_p99_ms,
         });
     }
     let each = |ratio: fn(&AcknowledgeRound) -> f64| median(rounds.iter().map(ratio).collect());
@@ -170,7 +173,7 @@ fn side(
         wait_for_arrival(sink.register(), due(sent.events));
         let seconds = started.elapsed().as_secs_f64();
         let events_per_second = now.events as f64 / seconds;
-        phases.push(Phase::of(events_per_second, feed.into_answers_us(), median(syncs)));
+        phases.push(Phase::of(events_per_second, feed.into_answers_us(), syncs));
     }
     phases.remove(0);
     let mut findings = Findings::default();
@@ -183,15 +186,22 @@ fn side(
 }
 
 impl Phase {
-    fn of(events_per_second: f64, mut answers_us: Vec<u64>, sync_ms: f64) -> Self {
-        answers_us.sort_unstable();
-        let quantile = |part: f64| {
-            let at = (answers_us.len() as f64 * part) as usize;
-            answers_us.get(at).map_or(0.0, |us| *us as f64 / 1000.0)
-        };
-        let (answer_p50_ms, answer_p99_ms) = (quantile(0.5), quantile(0.99));
+    fn of(events_per_second: f64, answers_us: Vec<u64>, syncs: Vec<f64>) -> Self {
+        let answers = sorted(answers_us.into_iter().map(|us| us as f64 / 1000.0).collect());
+        let syncs = sorted(syncs);
+        let (answer_p50_ms, answer_p99_ms) = (quantile(&answers, 0.5), quantile(&answers, 0.99));
+        let sync_ms = (quantile(&syncs, 0.5), quantile(&syncs, 0.99));
         Self { events_per_second, answer_p50_ms, answer_p99_ms, sync_ms }
     }
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values
+}
+
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    sorted.get((sorted.len() as f64 * part) as usize).copied().unwrap_or_default()
 }
 
 /// Milliseconds of the syncs of `count` writes, or of those until it is over, at this distance.

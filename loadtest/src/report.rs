@@ -154,8 +154,8 @@ pub fn acknowledge(report: &AcknowledgeReport) -> String {
         text += &format!("steady, without: {}\n", phase(&round.steady_without_log));
         text += &format!("steady, with:    {}\n", phase(&round.steady));
         text += &format!(
-            "one sync of the disk: {:.2} ms beside that, {:.2} ms at rest\n",
-            round.sync_ms, round.idle_sync_ms
+            "one sync of the disk: {:.2} ms beside that, p99 {:.2} ms; {:.2} ms at rest\n",
+            round.sync_ms, round.sync_p99_ms, round.idle_sync_ms
         );
     }
     text + &format!(
