@@ -1,0 +1,139 @@
+//! What is known of a row since the last sync, and its bytes. Pure.
+//!
+//! | offset | bytes | what |
+//! | ---: | ---: | --- |
+//! | 0 | 16 | hash of its content |
+//! | 16 | 16 | second half of its last `messageId` |
+//! | 32 | 4 | generation: rows of another count as changed |
+//! | 36 | 1 | flags: 1 it was sent once only |
+//! | 37 | 1 | number of destinations that have it, if at most 254; 255: 2 more bytes say it |
+//! | | 32 | categories that it granted |
+//! | | 4 each | stable IDs of these destinations |
+//! | | | its unique id as JSON |
+//!
+//! All numbers are unsigned and little-endian.
+
+/// Tells rows apart: 16 bytes of BLAKE3 over the model's name and the unique id.
+pub(super) type Key = [u8; 16];
+
+/// 16 bytes of BLAKE3.
+pub(super) type Digest = [u8; 16];
+
+const SENT_ONCE: u8 = 1;
+const HEAD_BYTES: usize = 38;
+const GRANTED_BYTES: usize = 32;
+
+/// A row as the last sync left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) hash: Digest,
+    pub(super) message: Digest,
+    pub(super) generation: u32,
+    /// Whether there was only one version of it so far.
+    pub(super) sent_once: bool,
+    pub(super) granted: [u64; 4],
+    /// The destinations that have it, by stable ID, ascending.
+    pub(super) held: Vec<u32>,
+    /// JSON.
+    pub(super) id: Vec<u8>,
+}
+
+impl Known {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let held = 4 * self.held.len();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + GRANTED_BYTES + held + self.id.len());
+        bytes.extend_from_slice(&self.hash);
+        bytes.extend_from_slice(&self.message);
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.push(if self.sent_once { SENT_ONCE } else { 0 });
+        match u8::try_from(self.held.len()) {
+            Ok(count @ 0..=254) => bytes.push(count),
+            _ => {
+                bytes.push(u8::MAX);
+                bytes.extend_from_slice(&(self.held.len() as u16).to_le_bytes());
+            }
+        }
+        self.granted.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        self.held.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
+        bytes.extend_from_slice(&self.id);
+        bytes
+    }
+
+    /// `None` for bytes that no row has.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Reader(bytes);
+        let hash = rest.array()?;
+        let message = rest.array()?;
+        let generation = u32::from_le_bytes(rest.array()?);
+        let [flags] = rest.array()?;
+        let [count] = rest.array()?;
+        let count = match count {
+            u8::MAX => u16::from_le_bytes(rest.array()?),
+            count => count.into(),
+        };
+        let granted = rest.granted()?;
+        let held = (0..count).map(|_| Some(u32::from_le_bytes(rest.array()?))).collect::<Option<_>>()?;
+        let sent_once = flags & SENT_ONCE != 0;
+        Some(Self { hash, message, generation, sent_once, granted, held, id: rest.0.to_vec() })
+    }
+}
+
+/// Whether the row in these bytes has this content and generation: all that most rows are asked.
+pub(super) fn is_same(bytes: &[u8], hash: &Digest, generation: u32) -> bool {
+    bytes.len() >= HEAD_BYTES && bytes[..16] == *hash && bytes[32..36] == generation.to_le_bytes()
+}
+
+/// Takes numbers off the front.
+pub(super) struct Reader<'b>(pub(super) &'b [u8]);
+
+impl<'b> Reader<'b> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    /// Bytes with their length (4 bytes) in front.
+    pub(super) fn bytes(&mut self) -> Option<&'b [u8]> {
+        let len = u32::from_le_bytes(self.array()?);
+        self.take(len as usize)
+    }
+
+    pub(super) fn granted(&mut self) -> Option<[u64; 4]> {
+        let mut granted = [0; 4];
+        for word in &mut granted {
+            *word = u64::from_le_bytes(self.array()?);
+        }
+        Some(granted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_comes_back_as_it_was() {
+        for held in [0, 1, 3, 254, 255, 256, 4096] {
+            let known = Known {
+                hash: [1; 16],
+                message: [2; 16],
+                generation: 7,
+                sent_once: held % 2 == 1,
+                granted: [1, 0, 9, 1 << 63],
+                held: (0..held).collect(),
+                id: b"\"a b\"".to_vec(),
+            };
+            let bytes = known.encode();
+            assert_eq!(Known::decode(&bytes), Some(known));
+            assert!(is_same(&bytes, &[1; 16], 7));
+            assert!(!is_same(&bytes, &[1; 16], 8) && !is_same(&bytes, &[3; 16], 7));
+            let whole = bytes.len() - 5;
+            assert!((0..whole).all(|len| Known::decode(&bytes[..len]).is_none()), "{held}");
+        }
+    }
+}
