@@ -55,23 +55,22 @@ impl Scatter {
         Ok(())
     }
 
-    /// The bytes of a part, in the order in which they were added; the part is empty afterwards.
+    /// The bytes of a part, in the order in which they were added.
     ///
     /// # Errors
     /// The file can't be read.
-    pub(super) fn take(&mut self, part: usize) -> io::Result<Vec<u8>> {
-        let Part { buffer, extents } = std::mem::take(&mut self.parts[part]);
-        let Some(file) = self.file.as_ref().filter(|_| !extents.is_empty()) else {
-            return Ok(buffer);
-        };
+    pub(super) fn read(&self, part: usize) -> io::Result<Vec<u8>> {
+        let Part { buffer, extents } = &self.parts[part];
         let total = extents.iter().map(|(_, len)| len).sum::<usize>() + buffer.len();
         let mut bytes = Vec::with_capacity(total);
-        for (at, len) in extents {
-            let start = bytes.len();
-            bytes.resize(start + len, 0);
-            file.read_exact_at(&mut bytes[start..], at)?;
+        if let Some(file) = &self.file {
+            for (at, len) in extents {
+                let start = bytes.len();
+                bytes.resize(start + len, 0);
+                file.read_exact_at(&mut bytes[start..], *at)?;
+            }
         }
-        bytes.extend_from_slice(&buffer);
+        bytes.extend_from_slice(buffer);
         Ok(bytes)
     }
 }
@@ -93,8 +92,7 @@ mod tests {
                 scatter.push(first, |into| into.extend_from_slice(&record)).unwrap();
             }
             for (part, expected) in expected.iter().enumerate() {
-                assert_eq!(&scatter.take(part).unwrap(), expected, "{buffer_bytes} {part}");
-                assert!(scatter.take(part).unwrap().is_empty());
+                assert_eq!(&scatter.read(part).unwrap(), expected, "{buffer_bytes} {part}");
             }
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file has a name");

@@ -15,6 +15,7 @@ use redb::{
 
 use super::failed::{self, Failed};
 use super::known::{Key, Known};
+use super::link::Ended;
 
 /// Rows by key.
 const ROWS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("rows");
@@ -41,6 +42,12 @@ pub(super) struct StateError(String);
 impl Display for StateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<StateError> for Ended {
+    fn from(error: StateError) -> Self {
+        Self::Lost(error.0)
     }
 }
 
@@ -116,10 +123,11 @@ impl Store {
         Ok(next)
     }
 
-    /// Whether the grants of rows are those of these categories; they are from now on.
-    pub(super) fn has_categories(&self, categories: &[u8]) -> Result<bool, StateError> {
+    /// Whether the grants of rows are those of these categories; if they are to be kept, they are from
+    /// now on.
+    pub(super) fn has_categories(&self, categories: &[u8], keep: bool) -> Result<bool, StateError> {
         let is_same = self.about(CATEGORIES)?.is_some_and(|known| known == categories);
-        if !is_same {
+        if keep && !is_same {
             self.set_about(CATEGORIES, categories)?;
         }
         Ok(is_same)
@@ -270,7 +278,7 @@ mod tests {
         store.put_failed(one, vec![failed]);
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
-        assert!(!store.has_categories(b"a").unwrap() && store.has_categories(b"a").unwrap());
+        assert!(!store.has_categories(b"a", true).unwrap() && store.has_categories(b"a", true).unwrap());
         assert_eq!(store.snapshot().unwrap().len().unwrap(), 0, "not saved yet");
         store.save().unwrap();
         drop(store);

@@ -1,0 +1,330 @@
+//! One sync of a model: rows of the warehouse against the last state, and what changed to the daemon.
+//!
+//! Runs in a process of its own (`consentd sync-child`), which the daemon starts. Owns the state of the
+//! last sync (`store.rs`), the comparison (`compare.rs`) and the order in which changes are sent
+//! (`send.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
+//! every event, and the daemon says what became of each line.
+//!
+//! What always holds: nothing is sent before the query has ended well; the state of a row moves on only
+//! when its event is settled, so that a sync that ends in the middle is gone on with by the next one;
+//! memory does not depend on the number of rows.
+
+mod change;
+mod compare;
+mod failed;
+mod known;
+mod link;
+mod scatter;
+mod send;
+mod store;
+mod told;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde::Deserialize;
+use tracing::warn;
+
+use self::change::read_message_id;
+use self::compare::{Basis, Comparison};
+use self::failed::{Failed, Patience};
+use self::known::Key;
+use self::link::{Ended, Link, Welcome};
+use self::send::{Around, Mark, PROGRESS, Sending};
+use self::store::Store;
+use self::told::Told;
+use crate::admin::{Counts, SyncState};
+use crate::config::{Config, Model, ModelConsent, Warehouse};
+use crate::warehouse::{self, RowShape};
+
+/// Batches of rows that are fetched ahead.
+const BATCHES_AHEAD: usize = 2;
+
+/// Waits after a connection to the warehouse was lost: a query is asked once more than these.
+const AGAIN_AFTER: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+
+/// How often a sync that waits for the warehouse looks whether it should go on.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Rejected rows that are remembered.
+const FAILED_MAX: usize = 1_000_000;
+
+/// What the daemon asks for: one line of JSON.
+#[derive(Debug, Deserialize)]
+pub struct Errand {
+    /// The socket to connect to.
+    socket: PathBuf,
+    /// Good for one connection.
+    token: String,
+    /// The model.
+    model: String,
+    /// The ID of the sync.
+    sync: String,
+    /// Whether every row counts as changed.
+    full: bool,
+    /// Whether nothing is sent.
+    dry_run: bool,
+    /// Where the state is.
+    state_dir: PathBuf,
+}
+
+/// Runs a sync to its end, and tells the daemon how it went.
+///
+/// # Errors
+/// For people: it did not go well, or could not even begin.
+pub fn run(errand: &Errand, config: &Config) -> Result<(), String> {
+    let (mut link, welcome) =
+        Link::open(&errand.socket, &errand.token, &errand.model, &errand.sync)?;
+    let mut told = Told::default();
+    told.counts.state = SyncState::Running;
+    let done = sync(errand, config, &welcome, &mut link, &mut told);
+    let (state, error) = match &done {
+        Ok(()) => (SyncState::Done, None),
+        Err(Ended::Cancelled) => (SyncState::Cancelled, None),
+        Err(Ended::Lost(why)) => (SyncState::Failed, Some(why.clone())),
+    };
+    told.counts = Counts { state, error, ..told.counts };
+    // If the daemon is gone, nobody wants to know.
+    let _ = link.end(&told.counts);
+    match done {
+        Ok(()) => Ok(()),
+        Err(Ended::Cancelled) => Err("cancelled".to_owned()),
+        Err(Ended::Lost(why)) => Err(why),
+    }
+}
+
+fn sync(
+    errand: &Errand,
+    config: &Config,
+    welcome: &Welcome,
+    link: &mut Link<Mark>,
+    told: &mut Told,
+) -> Result<(), Ended> {
+    let model = config.models.iter().find(|model| model.name == errand.model);
+    let model = model.ok_or_else(|| {
+        Ended::Lost(format!("the config has no model `{}` any more: reload the daemon", errand.model))
+    })?;
+    told.id_column.clone_from(&model.unique_id);
+    let patience = Patience { tries: model.retry_syncs, seconds: model.retry_for.as_secs() };
+    let now = unix_seconds();
+    let mut store = Store::open(&errand.state_dir)?;
+    let failed = take_rejections(&mut store, welcome, patience, now, errand.dry_run, told)?;
+    if !errand.dry_run && !welcome.rejections.is_empty() {
+        link.rejections_taken(welcome.rejections.len())?;
+    }
+    let generation = match (errand.full, errand.dry_run) {
+        (true, true) => store.generation(false)?.wrapping_add(1),
+        (full, _) => store.generation(full)?,
+    };
+    let same_categories = store.has_categories(&categories(model), !errand.dry_run)?;
+    let max_event_bytes = welcome.max_event_bytes;
+    let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
+    let compared = query.run(|| {
+        let failed = &failed;
+        let basis = Basis { generation, same_categories, failed, patience, now, max_event_bytes };
+        Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
+    })?;
+    let destinations = welcome.destinations.iter().map(|named| named.id).collect();
+    let around = Around { patience, now, generation, destinations, dry_run: errand.dry_run };
+    told.counts.phase = "send".to_owned();
+    Sending::new(model, &mut store, told, &failed, around).run(&compared, link)
+}
+
+/// Notes which rows were rejected since they were sent; gives all that are remembered.
+fn take_rejections(
+    store: &mut Store,
+    welcome: &Welcome,
+    patience: Patience,
+    now: u64,
+    dry_run: bool,
+    told: &mut Told,
+) -> Result<HashMap<Key, Vec<Failed>>, Ended> {
+    let mut all = store.failed(FAILED_MAX)?;
+    let snapshot = store.snapshot()?;
+    for rejection in &welcome.rejections {
+        let Some((key, message)) = read_message_id(&rejection.message_id) else { continue };
+        // A newer version has its own fate.
+        let Some(mut known) = snapshot.get(&key)?.filter(|known| known.message == message) else {
+            continue;
+        };
+        let named = welcome.destinations.iter().find(|named| named.id == rejection.destination);
+        let name = named.map_or("a destination that is gone", |named| named.name.as_str());
+        told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
+        let list = all.entry(key).or_default();
+        failed::add(list, rejection.destination, now);
+        if dry_run {
+            continue;
+        }
+        store.put_failed(key, list.clone());
+        if known.sent_once {
+            known.held.retain(|id| *id != rejection.destination);
+            store.put(key, Some(&known))?;
+        }
+    }
+    if !dry_run {
+        for (key, list) in &mut all {
+            let before = list.len();
+            list.retain(|one| !patience.is_over(one, now));
+            if list.len() < before {
+                store.put_failed(*key, list.clone());
+            }
+        }
+        store.save()?;
+    }
+    Ok(all)
+}
+
+/// Which grants are kept of rows, in their order.
+fn categories(model: &Model) -> Vec<u8> {
+    match &model.consent {
+        ModelConsent::Columns(columns) => {
+            let names: Vec<&str> = columns.iter().map(|(category, _)| category.as_str()).collect();
+            names.join("\n").into_bytes()
+        }
+        ModelConsent::None => Vec::new(),
+    }
+}
+
+/// The query of a sync.
+struct Query<'q> {
+    model: &'q Model,
+    warehouse: &'q Warehouse,
+    link: &'q mut Link<Mark>,
+    told: &'q mut Told,
+}
+
+/// What the thread at the warehouse gives.
+type Fetched = Result<Rows, warehouse::Error>;
+
+enum Rows {
+    /// First.
+    Columns(SchemaRef),
+    Batch(RecordBatch),
+    /// Last.
+    End,
+}
+
+/// Why a query gave nothing.
+enum Broken {
+    Ended(Ended),
+    Warehouse(warehouse::Error),
+}
+
+impl From<Ended> for Broken {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
+}
+
+impl<'q> Query<'q> {
+    /// Compares all rows; asks again if the connection was lost.
+    fn run(
+        &mut self,
+        begin: impl Fn() -> Result<Comparison<'q>, Ended>,
+    ) -> Result<Comparison<'q>, Ended> {
+        let mut waits = AGAIN_AFTER.into_iter();
+        let before = self.told.counts.clone();
+        loop {
+            self.told.counts = Counts { phase: "query".to_owned(), ..before.clone() };
+            let mut comparison = begin()?;
+            let error = match self.compare(&mut comparison) {
+                Ok(()) => return Ok(comparison),
+                Err(Broken::Ended(ended)) => return Err(ended),
+                Err(Broken::Warehouse(error)) => error,
+            };
+            let Some(wait) = waits.next().filter(|_| error.is_transient()) else {
+                return Err(Ended::Lost(error.to_string()));
+            };
+            warn!("{error}; asked again in {} s", wait.as_secs());
+            let until = std::time::Instant::now() + wait;
+            while std::time::Instant::now() < until {
+                std::thread::sleep(LOOK);
+                self.link.look()?;
+            }
+        }
+    }
+
+    fn compare(&mut self, comparison: &mut Comparison<'q>) -> Result<(), Broken> {
+        let rows = self.fetch()?;
+        let mut shape = None;
+        let mut next_progress = std::time::Instant::now();
+        loop {
+            let now = std::time::Instant::now();
+            if now >= next_progress {
+                next_progress = now + PROGRESS;
+                self.link.look()?;
+                self.link.progress(&self.told.counts)?;
+            }
+            match rows.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) => self.link.look()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Ended::Lost("the driver's thread died".to_owned()).into());
+                }
+                Ok(Err(error)) => return Err(Broken::Warehouse(error)),
+                Ok(Ok(Rows::End)) => return Ok(()),
+                Ok(Ok(Rows::Columns(columns))) => {
+                    let found = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
+                    for remark in found.remarks() {
+                        warn!("{remark}");
+                        self.told.sample(remark.clone());
+                    }
+                    shape = Some(found);
+                }
+                Ok(Ok(Rows::Batch(batch))) => {
+                    let shape = shape.as_ref().ok_or_else(|| {
+                        Ended::Lost("the driver gives rows without columns".to_owned())
+                    })?;
+                    let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
+                    comparison.take(&bound, self.told)?;
+                }
+            }
+        }
+    }
+
+    /// Asks on a thread of its own: a driver may block for as long as it likes.
+    fn fetch(&self) -> Result<Receiver<Fetched>, Ended> {
+        let sql = self.model.sql().map_err(Ended::Lost)?;
+        let warehouse = self.warehouse.clone();
+        let (sender, rows) = bounded(BATCHES_AHEAD);
+        std::thread::Builder::new()
+            .name("warehouse".to_owned())
+            .spawn(move || {
+                let fetched = ask(&warehouse, &sql, &sender);
+                // A sync that has ended does not want to know.
+                let _ = sender.send(fetched.map(|()| Rows::End));
+            })
+            .map_err(|error| Ended::Lost(format!("cannot start a thread: {error}")))?;
+        Ok(rows)
+    }
+}
+
+fn ask(
+    warehouse: &Warehouse,
+    sql: &str,
+    to: &Sender<Fetched>,
+) -> Result<(), warehouse::Error> {
+    let mut connection = warehouse::open(warehouse)?;
+    let mut batches = connection.query(sql)?;
+    if to.send(Ok(Rows::Columns(batches.schema()))).is_err() {
+        return Ok(());
+    }
+    while let Some(batch) = batches.next() {
+        if to.send(Ok(Rows::Batch(batch?))).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,391 @@
+//! What a sync sends: rows, then the deletions that follow from them, a part after the other.
+//!
+//! What always holds: the state of a row moves on only when its event is settled; a row of which a
+//! destination has to be told that it is gone keeps its old state until that is stored.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::change::{Change, Kind, What, message_id};
+use super::compare::{Comparison, Ids};
+use super::failed::{self, EVERYWHERE, Failed, Patience};
+use super::known::{Digest, Key, Known};
+use super::link::{Ended, Link, Outcome};
+use super::scatter::PARTS;
+use super::store::{Snapshot, Store};
+use super::told::Told;
+use crate::config::{Model, OnWithdrawal};
+use crate::warehouse::deletion;
+
+/// How often the daemon is told how far the sync is.
+pub(super) const PROGRESS: Duration = Duration::from_millis(500);
+
+/// How long what is settled may wait to be noted: so much is sent again after a crash.
+const SAVE: Duration = Duration::from_secs(2);
+
+/// Deletions that wait for others with the same destinations.
+const OWED_MAX: usize = 1000;
+
+/// Lines between two looks at the clock.
+const LOOK_LINES: u32 = 256;
+
+/// What comes back with the outcome of a line.
+pub(super) enum Mark {
+    /// A row, as it is to be noted, and who had it before.
+    Row { what: What, key: Key, known: Known },
+    /// Somebody is told that a row is gone.
+    Deletion(Owed),
+}
+
+/// A deletion that has to be sent.
+pub(super) struct Owed {
+    key: Key,
+    /// By stable ID.
+    to: Vec<u32>,
+    /// The row as it is to be noted, who is told among those who have it.
+    known: Known,
+    /// Whether the row itself is gone, not only a consent.
+    is_gone: bool,
+}
+
+/// Sends the changes of one comparison.
+pub(super) struct Sending<'s> {
+    model: &'s Model,
+    store: &'s mut Store,
+    told: &'s mut Told,
+    failed: &'s HashMap<Key, Vec<Failed>>,
+    around: Around,
+    owed: Vec<Owed>,
+    lines: u32,
+    next_progress: Instant,
+    next_save: Instant,
+}
+
+/// What holds for the whole sync.
+pub(super) struct Around {
+    pub(super) patience: Patience,
+    pub(super) now: u64,
+    pub(super) generation: u32,
+    /// The destinations that there are.
+    pub(super) destinations: HashSet<u32>,
+    /// Nothing is stored anywhere, and nothing noted.
+    pub(super) dry_run: bool,
+}
+
+impl<'s> Sending<'s> {
+    pub(super) fn new(
+        model: &'s Model,
+        store: &'s mut Store,
+        told: &'s mut Told,
+        failed: &'s HashMap<Key, Vec<Failed>>,
+        around: Around,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            model,
+            store,
+            told,
+            failed,
+            around,
+            owed: Vec::new(),
+            lines: 0,
+            next_progress: now,
+            next_save: now + SAVE,
+        }
+    }
+
+    /// Sends everything.
+    ///
+    /// # Errors
+    /// [`Ended`]; what was settled is noted in any case.
+    pub(super) fn run(
+        mut self,
+        compared: &Comparison<'_>,
+        link: &mut Link<Mark>,
+    ) -> Result<(), Ended> {
+        let sent = self.send_all(compared, link);
+        self.save()?;
+        sent
+    }
+
+    fn send_all(
+        &mut self,
+        compared: &Comparison<'_>,
+        link: &mut Link<Mark>,
+    ) -> Result<(), Ended> {
+        let known_rows = self.store.snapshot()?.len()?;
+        // Most often no id stands twice and no row is gone; then keys need not be looked at again.
+        let mut is_plain = compared.found() == known_rows;
+        for part in 0..PARTS {
+            is_plain = is_plain && compared.ids(part)?.repeated.is_empty();
+        }
+        for part in 0..PARTS {
+            let ids = if is_plain { None } else { Some(compared.ids(part)?) };
+            self.send_part(&compared.changes(part)?, ids.as_ref(), link)?;
+            if let Some(ids) = &ids {
+                self.find_gone(part as u8, ids)?;
+            }
+            if self.owed.len() >= OWED_MAX {
+                self.pay(link)?;
+            }
+        }
+        link.settle(&mut |mark, outcome| self.apply(mark, outcome))?;
+        self.pay(link)?;
+        link.settle(&mut |mark, outcome| self.apply(mark, outcome))
+    }
+
+    fn send_part(
+        &mut self,
+        bytes: &[u8],
+        ids: Option<&Ids>,
+        link: &mut Link<Mark>,
+    ) -> Result<(), Ended> {
+        let mut rest = bytes;
+        let mut changes: Vec<Change<'_>> = std::iter::from_fn(|| Change::read(&mut rest)).collect();
+        // In the order of the keys, which is the order on the disk.
+        changes.sort_unstable_by_key(|change| change.key);
+        let snapshot = self.store.snapshot()?;
+        if let Some(ids) = ids.filter(|ids| !ids.repeated.is_empty()) {
+            self.leave_repeated_out(ids, &mut changes, &snapshot)?;
+        }
+        for change in &changes {
+            self.send_row(change, &snapshot, link)?;
+            self.look_up_now_and_then(link)?;
+        }
+        Ok(())
+    }
+
+    /// Which of several rows with the same id would be the right one nobody knows.
+    fn leave_repeated_out(
+        &mut self,
+        ids: &Ids,
+        changes: &mut Vec<Change<'_>>,
+        snapshot: &Snapshot,
+    ) -> Result<(), Ended> {
+        for (key, rows) in &ids.repeated {
+            let mut unchanged = *rows;
+            let mut id = None;
+            for change in changes.iter().filter(|change| change.key == *key) {
+                self.told.take_back(change.kind);
+                unchanged -= 1;
+                id = Some(change.id.to_vec());
+            }
+            (0..unchanged).for_each(|_| self.told.take_back(Kind::Unchanged));
+            let known = if id.is_none() { snapshot.get(key)? } else { None };
+            let id = id.or(known.map(|known| known.id)).unwrap_or_default();
+            self.told.counts.skipped += rows;
+            self.told.sample(format!("{} stands {rows} times", self.told.id(&id)));
+        }
+        changes.retain(|change| !ids.repeated.contains_key(&change.key));
+        Ok(())
+    }
+
+    fn send_row(
+        &mut self,
+        change: &Change<'_>,
+        snapshot: &Snapshot,
+        link: &mut Link<Mark>,
+    ) -> Result<(), Ended> {
+        let before = snapshot.get(&change.key)?;
+        let known = Known {
+            hash: change.hash,
+            message: change.message,
+            generation: self.around.generation,
+            sent_once: change.is_first,
+            granted: change.granted,
+            held: before.map(|known| known.held).unwrap_or_default(),
+            id: change.id.to_vec(),
+        };
+        let key = change.key;
+        if change.what == What::Note {
+            return self.note(key, Some(&known));
+        }
+        let section = match change.what {
+            _ if self.around.dry_run => "#judge".to_owned(),
+            What::Judge => "#judge".to_owned(),
+            What::Retry => match self.due(&key) {
+                Some(to) => section("#events", &to),
+                None => "#events".to_owned(),
+            },
+            What::Add | What::Update | What::Note => "#events".to_owned(),
+        };
+        let mark = Mark::Row { what: change.what, key, known };
+        link.send(&section, change.line, mark, &mut |mark, outcome| self.apply(mark, outcome))
+    }
+
+    /// The destinations that are to get a row again; `None` for all.
+    fn due(&self, key: &Key) -> Option<Vec<u32>> {
+        let Around { patience, now, .. } = &self.around;
+        let list = self.failed.get(key)?.iter().filter(|one| patience.is_left(one, *now));
+        let to: Vec<u32> = list.map(|one| one.destination).collect();
+        if to.contains(&EVERYWHERE) { None } else { Some(to) }
+    }
+
+    /// Rows of the last sync that the query does not give any more.
+    fn find_gone(&mut self, first: u8, ids: &Ids) -> Result<(), Ended> {
+        let mut gone = Vec::new();
+        self.store.snapshot()?.keys(first, |key, row| {
+            if !ids.contain(&key) {
+                gone.extend(Known::decode(row).map(|known| (key, known)));
+            }
+        })?;
+        for (key, known) in gone {
+            // One that somebody still has to be told of was counted when it went.
+            self.told.counts.deleted += u64::from(known.hash != Digest::default());
+            let to = self.present(&known.held);
+            if self.model.send.deleted && !to.is_empty() {
+                self.owed.push(Owed { key, to, known, is_gone: true });
+            } else {
+                self.note(key, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn present(&self, ids: &[u32]) -> Vec<u32> {
+        ids.iter().copied().filter(|id| self.around.destinations.contains(id)).collect()
+    }
+
+    /// Sends the deletions that are owed, those to the same destinations together.
+    fn pay(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
+        let mut owed = std::mem::take(&mut self.owed);
+        if self.around.dry_run {
+            return Ok(());
+        }
+        owed.sort_by(|one, other| one.to.cmp(&other.to));
+        let mut line = Vec::new();
+        for one in owed {
+            line.clear();
+            let id = String::from_utf8_lossy(&one.known.id);
+            deletion(self.model, &id, &deletion_message(&one), &mut line);
+            let section = section("#deletions", &one.to);
+            let mark = Mark::Deletion(one);
+            link.send(&section, &line, mark, &mut |mark, outcome| self.apply(mark, outcome))?;
+            self.look_up_now_and_then(link)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, mark: Mark, outcome: &Outcome) -> Result<(), Ended> {
+        match mark {
+            Mark::Row { what, key, known } => self.settle_row(what, key, known, outcome),
+            Mark::Deletion(owed) => self.settle_deletion(owed, outcome),
+        }
+    }
+
+    fn settle_row(
+        &mut self,
+        what: What,
+        key: Key,
+        mut known: Known,
+        outcome: &Outcome,
+    ) -> Result<(), Ended> {
+        if let Some(reason) = &outcome.rejected {
+            let id = self.told.id(&known.id);
+            self.told.fail(format!("{id}: rejected as {reason}"));
+            self.note_failed(what, key, Some(EVERYWHERE));
+            return self.note(key, Some(&known));
+        }
+        self.told.counts.refused += u64::from(!outcome.refused.is_empty());
+        let is_sent = what != What::Judge && !outcome.stored.is_empty();
+        self.told.counts.sent += u64::from(is_sent);
+        let lost: Vec<u32> =
+            known.held.iter().copied().filter(|id| outcome.refused.contains(id)).collect();
+        if what != What::Judge {
+            known.held.extend(&outcome.stored);
+            known.held.sort_unstable();
+            known.held.dedup();
+        }
+        self.note_failed(what, key, None);
+        let lost = self.present(&lost);
+        if self.model.on_withdrawal == OnWithdrawal::Delete && !lost.is_empty() {
+            self.told.counts.withdrawn += 1;
+            self.owed.push(Owed { key, to: lost, known, is_gone: false });
+            return Ok(());
+        }
+        self.note(key, Some(&known))
+    }
+
+    /// A newer version has its own fate; one that was tried again is not due until it is rejected again.
+    fn note_failed(&mut self, what: What, key: Key, rejected: Option<u32>) {
+        let before = self.failed.get(&key);
+        if self.around.dry_run || (before.is_none() && rejected.is_none()) {
+            return;
+        }
+        let mut list = match (what, before) {
+            (What::Retry, Some(before)) => before.clone(),
+            _ => Vec::new(),
+        };
+        for one in &mut list {
+            if self.around.patience.is_left(one, self.around.now) {
+                one.tries += 1;
+                one.is_due = false;
+            }
+        }
+        if let Some(destination) = rejected {
+            failed::add(&mut list, destination, self.around.now);
+        }
+        self.store.put_failed(key, list);
+    }
+
+    fn settle_deletion(&mut self, owed: Owed, outcome: &Outcome) -> Result<(), Ended> {
+        let Owed { key, mut known, is_gone, .. } = owed;
+        if let Some(reason) = &outcome.rejected {
+            // Its state stays as it was: the next sync finds it again.
+            let id = self.told.id(&known.id);
+            self.told.fail(format!("{id}: its deletion is rejected as {reason}"));
+            return Ok(());
+        }
+        self.told.counts.sent += u64::from(!outcome.stored.is_empty());
+        known.held.retain(|id| !outcome.stored.contains(id));
+        if !is_gone {
+            return self.note(key, Some(&known));
+        }
+        // A destination that is switched off is told later.
+        known.held = self.present(&known.held);
+        known.hash = Digest::default();
+        self.note(key, if known.held.is_empty() { None } else { Some(&known) })
+    }
+
+    fn note(&mut self, key: Key, row: Option<&Known>) -> Result<(), Ended> {
+        if self.around.dry_run {
+            return Ok(());
+        }
+        Ok(self.store.put(key, row)?)
+    }
+
+    fn save(&mut self) -> Result<(), Ended> {
+        Ok(self.store.save()?)
+    }
+
+    fn look_up_now_and_then(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
+        self.lines += 1;
+        if !self.lines.is_multiple_of(LOOK_LINES) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if now >= self.next_progress {
+            self.next_progress = now + PROGRESS;
+            link.progress(&self.told.counts)?;
+        }
+        if now >= self.next_save {
+            self.next_save = now + SAVE;
+            self.save()?;
+        }
+        Ok(())
+    }
+}
+
+fn section(word: &str, to: &[u32]) -> String {
+    let to: Vec<String> = to.iter().map(u32::to_string).collect();
+    format!("{word} to={}", to.join(","))
+}
+
+/// Told again, it has the same.
+fn deletion_message(owed: &Owed) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"deletion").update(&owed.key).update(&owed.known.message);
+    let mut message = [0; 16];
+    message.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    message_id(&owed.key, &message)
+}

@@ -1,0 +1,62 @@
+//! What a sync tells about itself: counts, and samples of what went wrong.
+
+use super::change::Kind;
+use crate::admin::Counts;
+
+/// Samples that are kept, and the bytes of each.
+const SAMPLES_MAX: usize = 10;
+const SAMPLE_BYTES_MAX: usize = 200;
+
+/// The counts of a sync that goes on.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) counts: Counts,
+    /// The column of the unique id.
+    pub(super) id_column: String,
+}
+
+impl Told {
+    pub(super) fn count(&mut self, kind: Kind) {
+        *self.of(kind) += 1;
+    }
+
+    /// A row that was counted is not sent after all.
+    pub(super) fn take_back(&mut self, kind: Kind) {
+        let counted = self.of(kind);
+        *counted = counted.saturating_sub(1);
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut u64 {
+        match kind {
+            Kind::Added => &mut self.counts.added,
+            Kind::Updated => &mut self.counts.updated,
+            Kind::Unchanged => &mut self.counts.unchanged,
+        }
+    }
+
+    /// A row is left out.
+    pub(super) fn skip(&mut self, why: String) {
+        self.counts.skipped += 1;
+        self.sample(why);
+    }
+
+    /// A row was rejected.
+    pub(super) fn fail(&mut self, why: String) {
+        self.counts.failed += 1;
+        self.sample(why);
+    }
+
+    pub(super) fn sample(&mut self, mut what: String) {
+        if self.counts.samples.len() < SAMPLES_MAX {
+            what.truncate(what.floor_char_boundary(SAMPLE_BYTES_MAX));
+            self.counts.samples.push(what);
+        }
+    }
+
+    /// A row by its id, for people.
+    pub(super) fn id(&self, id_json: &[u8]) -> String {
+        let mut id = String::from_utf8_lossy(id_json).into_owned();
+        id.truncate(id.floor_char_boundary(SAMPLE_BYTES_MAX / 2));
+        format!("{} {id}", self.id_column)
+    }
+}
