@@ -46,7 +46,8 @@ impl Shared {
             for run in piece.runs() {
                 let its = &lines[at..run.end as usize];
                 at = run.end as usize;
-                writer.begin(dead_letters.source(run.source), reason, why, run.received_at);
+                let source = dead_letters.source(run.source);
+                writer.begin(source, reason, why, run.nature, run.received_at);
                 let ends = its.split_inclusive(|byte| *byte == b'\n');
                 ends.for_each(|line| writer.push(line.strip_suffix(b"\n").unwrap_or(line)));
             }
