@@ -12,6 +12,7 @@
 mod finding;
 mod form;
 mod model;
+mod models;
 mod raw;
 mod schema;
 mod structure;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub use finding::{ConfigErrors, Finding};
 pub use model::*;
+pub use models::*;
 pub use schema::{choices, schema};
 pub use text::{ResolveError, Resolved, Secret, Text};
 

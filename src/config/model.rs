@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::models::Model;
 use super::text::{Secret, Text};
 use crate::route::{CategorySpec, DestinationSpec, Missing, SourceSpec, TableSpec, Unmapped};
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub categories: Vec<CategorySpec>,
     /// `[sources.*]`, in the order of the file.
     pub sources: Vec<Source>,
+    /// `[models.*]`, in the order of the file. They are sources, too.
+    pub models: Vec<Model>,
     /// `[destinations.*]`, in the order of the file.
     pub destinations: Vec<Destination>,
     /// `[[tests]]`, in the order of the file.
@@ -35,6 +38,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The names of the sources by their numbers: those of `[sources.*]`, then the models.
+    pub fn source_names(&self) -> impl Iterator<Item = &str> {
+        let sources = self.sources.iter().map(|source| source.name.as_str());
+        sources.chain(self.models.iter().map(|model| model.name.as_str()))
+    }
+
     /// What a routing table with this version is compiled from.
     #[must_use]
     pub fn table_spec(&self, version: u64) -> TableSpec {
@@ -46,7 +55,7 @@ impl Config {
             locations: self.consent.locations.clone(),
             missing: self.consent.missing,
             unmapped: self.consent.unmapped,
-            sources: self.sources.iter().map(source).collect(),
+            sources: self.sources.iter().map(source).chain(self.models.iter().map(|m| SourceSpec { name: m.name.clone(), missing: None })).collect(),
             destinations: self.destinations.iter().map(|d| d.route.clone()).collect(),
         }
     }

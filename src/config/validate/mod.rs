@@ -58,6 +58,7 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
         consent,
         categories,
         sources,
+        models: Vec::new(),
         destinations,
         tests,
     })

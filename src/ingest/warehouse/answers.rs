@@ -58,8 +58,9 @@ impl Answers {
     }
 
     /// Writes a line of its own, in front of all answers that are not written yet.
-    pub(super) fn say(&mut self, what: &Value) {
-        self.unsent.extend_from_slice(format!("{what}\n").as_bytes());
+    pub(super) fn say(&mut self, what: &str) {
+        self.unsent.extend_from_slice(what.as_bytes());
+        self.unsent.push(b'\n');
     }
 
     /// Waits until more is settled, and told. Cancel safe.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BufMut as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ impl Link {
         cancel: CancellationToken,
         close: CancellationToken,
         rest: Vec<u8>,
-        welcome: &Value,
+        welcome: &str,
         counted: Counted,
     ) -> Self {
         let mut cutter = SectionCutter::new(lane.context.max_event_bytes);
@@ -115,7 +115,7 @@ impl Link {
             End::Peer => {}
             End::Wrong(why) => {
                 warn!("the connection of a sync is closed: {why}");
-                self.answers.say(&json!({ "error": why }));
+                self.answers.say(&json!({ "error": why }).to_string());
                 let _ = self.answers.complete(&self.socket).await;
             }
             End::Stopping => debug!("the connection of a sync ends with unanswered lines"),
@@ -134,7 +134,7 @@ impl Link {
                 biased;
                 () = &mut asked, if !is_asked => {
                     is_asked = true;
-                    self.answers.say(&json!({ "cancel": true }));
+                    self.answers.say("{\"cancel\":true}");
                     continue;
                 }
                 told = self.answers.advance(&self.socket) => match told {

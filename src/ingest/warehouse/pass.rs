@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 /// What a connection tells that is not taken up yet.
 const SAID_MAX: usize = 16;
 
-/// What is answered to the handshake; worked out when it comes.
-type Welcome = Box<dyn FnOnce() -> Value + Send>;
+/// What is answered to the handshake, a line of JSON without its line end; worked out when it comes.
+type Welcome = Box<dyn FnOnce() -> String + Send>;
 
 /// What a sync is to connect with.
 pub struct Pass {
@@ -104,13 +104,20 @@ impl Passes {
     }
 }
 
-impl Drop for Issued {
-    fn drop(&mut self) {
-        self.close.cancel();
+impl Issued {
+    /// Nobody can use the pass from now on, unless somebody has; then what they tell goes on.
+    pub fn withdraw(&self) {
         let mut waiting = self.passes.lock();
         if waiting.get(&self.model).is_some_and(|it| it.sync == self.sync) {
             waiting.remove(&self.model);
         }
+    }
+}
+
+impl Drop for Issued {
+    fn drop(&mut self) {
+        self.close.cancel();
+        self.withdraw();
     }
 }
 
@@ -126,7 +133,7 @@ mod tests {
 
     fn issue(passes: &Arc<Passes>, model: &str, sync: &str, token: &str) -> Issued {
         let [model, sync, token] = [model, sync, token].map(str::to_owned);
-        passes.issue(Pass { model, sync, token, welcome: Box::new(|| Value::Null) })
+        passes.issue(Pass { model, sync, token, welcome: Box::new(String::new) })
     }
 
     #[test]
