@@ -5,6 +5,7 @@
 pub mod ingest;
 
 pub mod shard;
+pub mod sync;
 
 pub mod parse;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::replay::{Replay, replay};
+use super::syncs::{Syncs, syncs};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -43,6 +44,8 @@ pub struct Control {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Replays dead letters.
     pub replay: Replay,
+    /// Answers about syncs, starts and cancels them.
+    pub syncs: Syncs,
     /// Where erasures are asked for; there is nothing to erase without a log.
     pub erasures: Option<mpsc::Sender<EraseRequest>>,
 }
@@ -211,12 +214,16 @@ async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
             erase(request, control.erasures.as_ref(), wait()).await
         }
         "/dead-letters/replay" if method == Method::POST => replay(request, &control.replay).await,
+        path if path == "/syncs" || path.starts_with("/syncs/") => {
+            let rest = path.trim_start_matches("/syncs").trim_start_matches('/');
+            syncs(&method, rest, uri.query(), &control.syncs).await
+        }
         "/metrics" | "/healthz" | "/readyz" => not_allowed("GET, HEAD"),
         "/reload" | "/erase" | "/dead-letters/replay" => not_allowed("POST"),
         _ => error(
             StatusCode::NOT_FOUND,
             "not_found",
-            "there is /metrics, /healthz, /readyz, /reload, /erase and /dead-letters/replay",
+            "there is /metrics, /healthz, /readyz, /reload, /erase, /syncs and /dead-letters/replay",
         ),
     }
 }
@@ -245,7 +252,7 @@ async fn reload(control: &Control, wait: bool) -> Answer {
     }
 }
 
-fn not_allowed(allow: &'static str) -> Answer {
+pub(super) fn not_allowed(allow: &'static str) -> Answer {
     let message = format!("this path takes {allow}");
     let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));

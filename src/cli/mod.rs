@@ -13,6 +13,7 @@ mod logging;
 mod reference;
 mod reload;
 mod run;
+mod sync_child;
 mod test;
 
 use std::process::ExitCode;
@@ -48,6 +49,9 @@ enum Command {
     Erase(erase::EraseArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
+    /// The process of one sync, which the daemon starts
+    #[command(hide = true)]
+    SyncChild(sync_child::Args),
     /// Print the config reference, generated from the config types
     #[command(hide = true)]
     Reference(reference::Args),
@@ -66,5 +70,6 @@ pub fn main() -> ExitCode {
         Command::Log(args) => log::run(&args),
         Command::Erase(args) => erase::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::SyncChild(args) => sync_child::run(&args),
     }
 }

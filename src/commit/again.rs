@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::catch_up::{CHUNK_BYTES, instant_of};
 use super::portion::{Answer, Portion};
+use crate::consent::Nature;
 use crate::destination::{Chunk, Outlet, Parcel};
 use crate::ingest::Report;
 use crate::log::{BlockBuilder, BlockHead};
@@ -16,6 +17,8 @@ use crate::route::RoutingTable;
 pub struct Again<'l> {
     /// The name of their source.
     pub source: &'l str,
+    /// What they are to the rules.
+    pub nature: Nature,
     /// When they were read, in milliseconds since 1970.
     pub received_unix_ms: u64,
     /// Without their line ends.
@@ -44,6 +47,7 @@ impl Portion {
         let head = BlockHead {
             source: run.source,
             reason: "",
+            deletions: run.nature == Nature::Deletion,
             received_unix_ms: run.received_unix_ms,
             // No table: whoever reads it back must not take it for permitted either.
             table_version: 0,
@@ -72,8 +76,8 @@ impl Portion {
             if bytes.len() >= CHUNK_BYTES || lines.peek().is_none() {
                 let whole = std::iter::once(0..bytes.len() as u32).collect();
                 let bytes = std::mem::take(&mut bytes);
-                let chunk = Arc::new(Chunk::stored(bytes, events, None, source, received_at));
-                let parcel = Parcel { chunk, ranges: whole, events, charge: None };
+                let chunk = Chunk::stored(bytes, events, None, source, run.nature, received_at);
+                let parcel = Parcel { chunk: Arc::new(chunk), ranges: whole, events, charge: None };
                 self.parcels.push((Arc::clone(outlet), parcel));
                 events = 0;
             }

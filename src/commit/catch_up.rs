@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::state::Log;
+use crate::consent::Nature;
 use crate::destination::{Chunk, Outlet, Parcel, Refused, Span};
 use crate::log::{Block, LogError, Position, Reader, StableId};
 use crate::route::{Handle, SourceId};
@@ -244,7 +245,7 @@ impl Reading {
             }
             let Some(block) = self.reader.next(end)? else { break true };
             let span = Span { begin: block.position(), end: block.end() };
-            let source = source_of(&block, &plans.load());
+            let (source, nature) = (source_of(&block, &plans.load()), nature_of(&block));
             let received_at = instant_of(block.received_unix_ms());
             // Versions count from the start of the process: the number of an earlier one means nothing.
             let permitted_by = (span.begin >= self.began).then(|| block.table_version());
@@ -269,7 +270,8 @@ impl Reading {
                 let next = if is_last { self.place } else { next };
                 let whole = std::iter::once(0..bytes.len() as u32).collect();
                 let bytes = std::mem::take(&mut bytes);
-                let chunk = Chunk::stored(bytes, events, permitted_by, source, received_at);
+                let chunk =
+                    Chunk::stored(bytes, events, permitted_by, source, nature, received_at);
                 let parcel = Parcel { chunk: Arc::new(chunk), ranges: whole, events, charge: None };
                 bytes_read += parcel.footprint();
                 portions.push(Portion { parcel, span, erased, next });
@@ -293,6 +295,11 @@ impl Reading {
 pub(super) fn source_of(block: &Block<'_>, plan: &Plan) -> SourceId {
     let table = plan.table();
     table.source(block.source()).unwrap_or(table.any_source())
+}
+
+/// What the records of a block are to the rules.
+pub(super) fn nature_of(block: &Block<'_>) -> Nature {
+    if block.are_deletions() { Nature::Deletion } else { Nature::Event }
 }
 
 pub(super) fn instant_of(unix_ms: u64) -> Instant {

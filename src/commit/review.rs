@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::catch_up::source_of;
+use super::catch_up::{nature_of, source_of};
 use super::state::Log;
-use crate::consent::{Decision, Judge};
+use crate::consent::{Address, Decision, Judge, Nature};
 use crate::destination::Outlet;
 use crate::log::{LogError, Position, Reader, StableId};
 use crate::parse::PADDING;
@@ -61,12 +61,13 @@ pub fn review(log: &Log, before: &Plan, now: &Plan, until: Instant) -> Result<Re
     while let Some(block) = reader.next(end)? {
         let decisions: Vec<Vec<StableId>> = block.decisions().map(|d| d.ids().collect()).collect();
         let (source_before, source_now) = (source_of(&block, before), source_of(&block, now));
+        let nature = nature_of(&block);
         for record in block.records() {
             let Some(ids) = decisions.get(record.decision as usize) else { continue };
             if erasures.erases(record.line, block.position()) {
                 continue;
             }
-            let decision = new.judge(record.line, source_now);
+            let decision = new.judge(record.line, nature, source_now);
             let permits = |destination| {
                 decision.as_ref().is_some_and(|decision| decision.permit_for(destination).is_ok())
             };
@@ -84,7 +85,7 @@ pub fn review(log: &Log, before: &Plan, now: &Plan, until: Instant) -> Result<Re
             if refused.is_empty() {
                 continue;
             }
-            let decision = old.judge(record.line, source_before);
+            let decision = old.judge(record.line, nature, source_before);
             let permitted = |destination| {
                 decision.as_ref().is_some_and(|decision| decision.permit_for(destination).is_ok())
             };
@@ -123,11 +124,12 @@ impl<'p> Court<'p> {
         Self { plan, judge, scratch: Vec::new() }
     }
 
-    fn judge(&mut self, line: &[u8], source: SourceId) -> Option<Decision<'_>> {
+    fn judge(&mut self, line: &[u8], nature: Nature, source: SourceId) -> Option<Decision<'_>> {
         self.scratch.clear();
         self.scratch.extend_from_slice(line);
         self.scratch.resize(line.len() + PADDING, 0);
         let table = self.plan.table();
-        self.judge.judge(&mut self.scratch, line.len(), source, table, |_| {}).ok()
+        let address = Address::stored(nature);
+        self.judge.judge_as(address, &mut self.scratch, line.len(), source, table, |_| {}).ok()
     }
 }

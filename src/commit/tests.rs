@@ -52,6 +52,7 @@ fn log(root: &Path, blocks: usize, lines: usize) -> Arc<Log> {
         let head = BlockHead {
             source: "web",
             reason: "",
+            deletions: false,
             received_unix_ms: 1,
             table_version: 1,
             table_hash: [0; 16],

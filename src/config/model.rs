@@ -64,6 +64,12 @@ impl Config {
         }
     }
 
+    /// The names of all sources, in the order of their IDs: the configured ones, then the models.
+    pub fn source_names(&self) -> impl Iterator<Item = &str> {
+        let sources = self.sources.iter().map(|source| source.name.as_str());
+        sources.chain(self.models.iter().map(|model| model.name.as_str()))
+    }
+
     /// The rules of a destination, with the models that do not name it among the sources it refuses.
     fn rules(&self, rules: &DestinationSpec) -> DestinationSpec {
         let excluded = |source: &String| {

@@ -19,6 +19,19 @@ pub enum Refusal {
     Integrations,
     /// It does not take this event type.
     Filtered,
+    /// The source sent it to others only.
+    NotAddressed,
+}
+
+/// What a line is to the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Nature {
+    /// Something about a person, which goes where that person agreed to.
+    Event,
+    /// The word that a row is gone: it carries the row's ID and nothing else, and whoever has the row
+    /// must hear of it whatever the person agrees to now. Consent is not asked; every other test applies.
+    /// Only the warehouse source can send one.
+    Deletion,
 }
 
 impl Refusal {
@@ -31,6 +44,7 @@ impl Refusal {
             Self::Consent => "consent",
             Self::Integrations => "integrations",
             Self::Filtered => "filtered",
+            Self::NotAddressed => "not_addressed",
         }
     }
 }
@@ -50,6 +64,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub struct Permit<'e> {
     line: &'e [u8],
+    nature: Nature,
     recipients: Recipients<'e>,
 }
 
@@ -60,7 +75,7 @@ pub enum Recipients<'e> {
     Class {
         /// The class.
         class: ClassId,
-        /// Destinations (bits) that the event's integrations switch off.
+        /// Destinations (bits) that the event's integrations switch off, or that it is not addressed to.
         except: Option<&'e BitSet>,
     },
     /// One destination.
@@ -72,6 +87,12 @@ impl<'e> Permit<'e> {
     #[must_use]
     pub fn line(&self) -> &'e [u8] {
         self.line
+    }
+
+    /// What they are to the rules.
+    #[must_use]
+    pub fn nature(&self) -> Nature {
+        self.nature
     }
 
     /// Who may have them.
@@ -87,11 +108,14 @@ pub struct Decision<'e> {
     pub(crate) event: Event<'e>,
     pub(crate) table: &'e RoutingTable,
     pub(crate) source: SourceId,
+    pub(crate) nature: Nature,
     pub(crate) state: ConsentState,
     pub(crate) unknown: u32,
     pub(crate) answer: Answer<'e>,
     /// Destinations that the event's integrations switch off, where there are any.
     pub(crate) off: Option<&'e BitSet>,
+    /// These, and those that it is not addressed to, where there are any.
+    pub(crate) except: Option<&'e BitSet>,
 }
 
 impl<'e> Decision<'e> {
@@ -119,21 +143,22 @@ impl<'e> Decision<'e> {
     /// One permit per class that receives the event.
     #[inline]
     pub fn permits(&self) -> impl Iterator<Item = Permit<'e>> + 'e {
-        let (line, off, table) = (self.event.line(), self.off, self.table);
+        let (line, nature) = (self.event.line(), self.nature);
+        let (except, table) = (self.except, self.table);
         ones(self.answer.deliver).filter_map(move |class| {
-            let except = match off {
+            let except = match except {
                 None => None,
-                Some(off) => {
+                Some(except) => {
                     let members = &table.classes()[class].members;
-                    let out = members.iter().filter(|m| off.contains(m.0.into())).count();
+                    let out = members.iter().filter(|m| except.contains(m.0.into())).count();
                     if out == members.len() {
                         return None;
                     }
-                    (out > 0).then_some(off)
+                    (out > 0).then_some(except)
                 }
             };
             let recipients = Recipients::Class { class: ClassId(class as u16), except };
-            Some(Permit { line, recipients })
+            Some(Permit { line, nature, recipients })
         })
     }
 
@@ -158,6 +183,26 @@ impl<'e> Decision<'e> {
         })
     }
 
+    /// Destinations that would receive it if it were addressed to them.
+    pub(crate) fn not_addressed(&self) -> impl Iterator<Item = DestinationId> + 'e {
+        let (table, off, answer) = (self.table, self.off, self.answer);
+        self.except.into_iter().flat_map(move |except| {
+            ones(answer.deliver)
+                .flat_map(move |class| &table.classes()[class].members)
+                .filter(move |member| except.contains(member.0.into()))
+                .filter(move |member| !off.is_some_and(|off| off.contains(member.0.into())))
+                .copied()
+        })
+    }
+
+    /// Appends what tells the answer from others for events of the same source that are addressed to the
+    /// same destinations: equal words mean equal outcomes.
+    pub(crate) fn distinguish(&self, into: &mut Vec<u64>) {
+        into.extend_from_slice(self.answer.deliver);
+        into.extend_from_slice(self.answer.filtered);
+        self.off.into_iter().for_each(|off| into.extend_from_slice(off.words()));
+    }
+
     /// What is decided for one destination of the table.
     #[must_use]
     pub fn outcome(&self, destination: DestinationId) -> Outcome {
@@ -176,7 +221,13 @@ impl<'e> Decision<'e> {
         if self.off.is_some_and(|off| off.contains(destination.0.into())) {
             return Outcome::Drop(Refusal::Integrations);
         }
-        if deliver { Outcome::Deliver } else { Outcome::Drop(Refusal::Filtered) }
+        if !deliver {
+            return Outcome::Drop(Refusal::Filtered);
+        }
+        if self.except.is_some_and(|except| except.contains(destination.0.into())) {
+            return Outcome::Drop(Refusal::NotAddressed);
+        }
+        Outcome::Deliver
     }
 
     /// The permit for one destination of the table.
@@ -186,7 +237,8 @@ impl<'e> Decision<'e> {
     pub fn permit_for(&self, destination: DestinationId) -> Result<Permit<'e>, Refusal> {
         match self.outcome(destination) {
             Outcome::Deliver => {
-                Ok(Permit { line: self.event.line(), recipients: Recipients::One(destination) })
+                let recipients = Recipients::One(destination);
+                Ok(Permit { line: self.event.line(), nature: self.nature, recipients })
             }
             Outcome::Drop(refusal) => Err(refusal),
         }

@@ -1,6 +1,6 @@
 //! Parse, read the consent, decide: one line in, one decision out.
 
-use super::decide::Decision;
+use super::decide::{Decision, Nature};
 use super::memo::{Counted, Memo, Question};
 use super::preferences;
 use crate::parse::{Event, Node, Parser, RejectReason, Rejection, Value};
@@ -16,7 +16,28 @@ pub struct Judge {
     memo: Memo,
     table_version: u64,
     off: BitSet,
+    except: BitSet,
     max_event_bytes: usize,
+}
+
+/// What the source says about a line, beside the line.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'a> {
+    /// What it is to the rules.
+    pub nature: Nature,
+    /// The only destinations (bits) that it may go to, if it is not for all.
+    pub only: Option<&'a BitSet>,
+}
+
+impl Address<'_> {
+    /// Any event.
+    pub const EVENT: Self = Self { nature: Nature::Event, only: None };
+
+    /// A line that was stored as `nature`; where it may go was stored with it.
+    #[must_use]
+    pub fn stored(nature: Nature) -> Self {
+        Self { nature, only: None }
+    }
 }
 
 impl Judge {
@@ -28,8 +49,15 @@ impl Judge {
             memo: Memo::new(table),
             table_version: table.version(),
             off: BitSet::new(table.destinations().len()),
+            except: BitSet::new(table.destinations().len()),
             max_event_bytes,
         }
+    }
+
+    /// Longer lines are rejected.
+    #[must_use]
+    pub fn max_event_bytes(&self) -> usize {
+        self.max_event_bytes
     }
 
     /// Makes the judge forget what belongs to another table. The counts that were not drained go to
@@ -38,6 +66,7 @@ impl Judge {
         self.memo.drain(each);
         self.memo = Memo::new(table);
         self.off = BitSet::new(table.destinations().len());
+        self.except = BitSet::new(table.destinations().len());
         self.table_version = table.version();
     }
 
@@ -56,6 +85,23 @@ impl Judge {
         len: usize,
         source: SourceId,
         table: &'e RoutingTable,
+        evicted: impl FnMut(Counted<'_>),
+    ) -> Result<Decision<'e>, Rejection> {
+        self.judge_as(Address::EVENT, buffer, len, source, table, evicted)
+    }
+
+    /// As [`Judge::judge`], for a line of which its source, or the log, says more.
+    ///
+    /// # Errors
+    /// As [`Judge::judge`]: a deletion must be an acceptable event, too.
+    #[inline]
+    pub fn judge_as<'e>(
+        &'e mut self,
+        address: Address<'_>,
+        buffer: &'e mut [u8],
+        len: usize,
+        source: SourceId,
+        table: &'e RoutingTable,
         mut evicted: impl FnMut(Counted<'_>),
     ) -> Result<Decision<'e>, Rejection> {
         if self.table_version != table.version() {
@@ -68,17 +114,31 @@ impl Judge {
         let event = self.parser.parse(buffer, len, table.locations())?;
         let reading = preferences::read(&event, table)?;
         let kind = table.type_slot(event.kind_spelled().as_ref());
-        let question = Question::new(reading.state, reading.update, kind, source);
+        let question = match address.nature {
+            Nature::Event => Question::new(reading.state, reading.update, kind, source),
+            Nature::Deletion => Question::deletion(kind, source),
+        };
         let answer = self.memo.answer(question, table, &mut evicted);
         let off = switch_off(&event, table, &mut self.off).then_some(&self.off);
+        let except = match address.only {
+            None => off,
+            Some(only) => {
+                self.except.fill_to(table.destinations().len());
+                self.except.remove_all(only);
+                off.into_iter().for_each(|off| self.except.insert_all(off));
+                Some(&self.except)
+            }
+        };
         Ok(Decision {
             event,
             table,
             source,
+            nature: address.nature,
             state: reading.state,
             unknown: reading.unknown,
             answer,
             off,
+            except,
         })
     }
 

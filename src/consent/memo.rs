@@ -11,12 +11,13 @@ use crate::route::{CategoryMask, RoutingTable, SourceId};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Question {
     granted: CategoryMask,
-    /// Source, type slot, state and whether it is a preference update.
+    /// Source, type slot, state, and whether it is a preference update or a deletion.
     rest: u64,
 }
 
 const NOT_PROVIDED: u64 = 1;
 const UPDATE: u64 = 2;
+const DELETION: u64 = 4;
 
 impl Question {
     #[inline]
@@ -29,6 +30,12 @@ impl Question {
         };
         let update = if update { UPDATE } else { 0 };
         Self { granted, rest: state | update | u64::from(kind) << 16 | u64::from(source.0) << 32 }
+    }
+
+    /// Of a deletion: whatever its user agrees to, the answer is the same.
+    pub(crate) fn deletion(kind: u16, source: SourceId) -> Self {
+        let rest = DELETION | u64::from(kind) << 16 | u64::from(source.0) << 32;
+        Self { granted: CategoryMask::default(), rest }
     }
 
     #[inline]
@@ -167,6 +174,25 @@ impl Memo {
     }
 }
 
+/// The classes that consent refuses.
+fn lose_refused(
+    question: Question,
+    source: SourceId,
+    table: &RoutingTable,
+    lost: &mut [u64],
+    won: &mut [u64],
+) {
+    table.lose_unmapped(lost);
+    if question.rest & NOT_PROVIDED == 0 {
+        table.lose_refused(&question.granted, lost, won);
+    } else if table.refuses_missing(source) {
+        table.lose_mapped(lost);
+    }
+    if question.rest & UPDATE != 0 {
+        table.keep_preference_receivers(lost);
+    }
+}
+
 /// The order of the tests, for all classes at once: `disabled` and `source`, then `consent`, then
 /// `filtered`. `integrations` stands between the last two and belongs to single destinations: the
 /// judge takes them out of both sets.
@@ -182,14 +208,8 @@ fn decide(
     // `filtered` serves as the set of classes that consent refuses until it is needed.
     let lost = filtered;
     lost.fill(0);
-    table.lose_unmapped(lost);
-    if question.rest & NOT_PROVIDED == 0 {
-        table.lose_refused(&question.granted, lost, won);
-    } else if table.refuses_missing(source) {
-        table.lose_mapped(lost);
-    }
-    if question.rest & UPDATE != 0 {
-        table.keep_preference_receivers(lost);
+    if question.rest & DELETION == 0 {
+        lose_refused(question, source, table, lost, won);
     }
     let filtered = lost;
     let refuses = table.type_refusals(kind).words();

@@ -13,7 +13,7 @@ mod judge;
 mod memo;
 mod preferences;
 
-pub use decide::{Decision, Outcome, Permit, Recipients, Refusal};
-pub use judge::Judge;
+pub use decide::{Decision, Nature, Outcome, Permit, Recipients, Refusal};
+pub use judge::{Address, Judge};
 pub use memo::{Counted, Memo};
 pub use preferences::ConsentState;

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::notify;
 use crate::commit::{CatchUp, Committer, Intake, Limits, Log};
 use crate::config::{self, Config, LOG_SEGMENT_BYTES, LogSync};
-use crate::dead_letters::{self, DeadLetters};
+use crate::dead_letters::{self, DeadLetters, Rejections};
 use crate::destination::{FileCare, Outlet, Running};
 use crate::log::{
     Cursors, Disk, Folder, Identities, Identity, Kind, LogError, Options, Position, RecoveryReport,
@@ -76,6 +76,7 @@ pub(super) struct Book {
     beginnings: HashMap<StableId, (Position, u64)>,
     care: FileCare,
     dead_letters: Arc<DeadLetters>,
+    rejections: Arc<Rejections>,
 }
 
 /// A log that was opened.
@@ -104,14 +105,16 @@ impl Book {
     pub(super) fn open(
         config: &config::Log,
         dead_letters: &dead_letters::Settings,
+        rejections: Rejections,
         workers: usize,
     ) -> Result<Opened, String> {
-        Self::try_open(config, dead_letters, workers).map_err(|error| format!("log: {error}"))
+        Self::try_open(config, dead_letters, rejections, workers).map_err(|error| format!("log: {error}"))
     }
 
     fn try_open(
         config: &config::Log,
         dead_letters: &dead_letters::Settings,
+        rejections: Rejections,
         workers: usize,
     ) -> Result<Opened, LogError> {
         let folder = Folder::open(Arc::new(Disk), &config.folder, Kind::Events)?;
@@ -163,7 +166,8 @@ impl Book {
         let log = Arc::clone(committer.log());
         let identities = Arc::new(Mutex::new(identities));
         let care = FileCare { cuts: true, syncs: sync == SyncMode::Commit };
-        let book = Self { log, identities, beginnings, care, dead_letters };
+        let rejections = Arc::new(rejections);
+        let book = Self { log, identities, beginnings, care, dead_letters, rejections };
         Ok(Opened { book: Arc::new(book), committer, intake })
     }
 
@@ -175,6 +179,11 @@ impl Book {
     /// Where events go that failed for good.
     pub(super) fn dead_letters(&self) -> &Arc<DeadLetters> {
         &self.dead_letters
+    }
+
+    /// Where it is noted that rows of warehouses failed for good.
+    pub(super) fn rejections(&self) -> &Arc<Rejections> {
+        &self.rejections
     }
 
     /// The destinations that have, or had, this name in the log.

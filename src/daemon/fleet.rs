@@ -198,6 +198,7 @@ impl Fleet {
                             .book
                             .as_ref()
                             .map(|book| Arc::clone(book.dead_letters())),
+                        rejections: self.book.as_ref().map(|book| Arc::clone(book.rejections())),
                     };
                     let running = Running::start(outlet, sink, limits, retry, around, after);
                     self.members.push(Member { identity, running, removed_before_close: None });

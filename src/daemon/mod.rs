@@ -1,7 +1,7 @@
 //! The running daemon.
 //!
-//! Owns the wiring of the parts (`wire`), which destinations run (`fleet`), reloads, erasures, the drain,
-//! signals and the talk with systemd. It handles no events itself.
+//! Owns the wiring of the parts (`wire`), which destinations run (`fleet`), the syncs of models (`syncs`),
+//! reloads, erasures, the drain, signals and the talk with systemd. It handles no events itself.
 //!
 //! What always holds: nothing is started before everything that can fail at start has succeeded; a
 //! reload applies as a whole or not at all; a stop drains in the order of the data path.
@@ -17,8 +17,10 @@ mod readmit;
 mod reload;
 mod replay;
 mod signal;
+mod syncs;
 mod wire;
 
 pub use erase::erase_stopped;
 pub use signal::Signals;
+pub use syncs::remembered as remembered_syncs;
 pub use wire::{Daemon, StartError, run};

@@ -9,9 +9,10 @@ use tracing::{info, warn};
 
 use super::fleet::{Changes, Fleet, Slot};
 use super::notify;
+use super::syncs::Syncs;
 use crate::admin::{ReloadAnswer, Waiting};
 use crate::commit::{self, Log, Review};
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, Model, Schedule, Source};
 use crate::destination::Outlet;
 use crate::metrics::Exposition;
 use crate::route::{Handle, RoutingTable};
@@ -41,6 +42,8 @@ pub(super) struct Next {
     config: Config,
     table: RoutingTable,
     slots: Vec<Slot>,
+    /// The models that the file has.
+    schedules: Vec<(String, Schedule)>,
     restart_needed: Vec<String>,
     warnings: Vec<String>,
 }
@@ -64,7 +67,9 @@ impl Reloader {
             };
             let restart_needed = needs_restart(&running, &loaded.config);
             let mut config = loaded.config;
+            let schedules = schedules_of(&config);
             config.sources = running_sources(&running, &config);
+            config.models = running_models(&running, &config);
             config.daemon = running_daemon(&running, &config);
             config.admin = running.admin;
             config.dead_letters = running.dead_letters.clone();
@@ -72,7 +77,7 @@ impl Reloader {
                 .map_err(|error| vec![format!("{error} (a change of sources needs a restart)")])?;
             let slots = roster.prepare(&config.destinations, &exposition).await?;
             let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-            Ok(Next { config, table, slots, restart_needed, warnings })
+            Ok(Next { config, table, slots, schedules, restart_needed, warnings })
         }
     }
 
@@ -81,10 +86,16 @@ impl Reloader {
     pub(super) fn finish(
         &mut self,
         next: Result<Next, Vec<String>>,
+        syncs: &Syncs,
     ) -> (ReloadAnswer, Option<Outlook>) {
         let before = self.plans.load();
         let answer = match next {
-            Ok(next) => self.apply(next),
+            Ok(next) => {
+                let schedules = next.schedules.clone();
+                let answer = self.apply(next);
+                syncs.reschedule(&schedules);
+                answer
+            }
             Err(errors) => ReloadAnswer::Refused { errors },
         };
         self.exposition.count_reload(matches!(answer, ReloadAnswer::Applied { .. }));
@@ -110,7 +121,7 @@ impl Reloader {
         let table = self.plans.load();
         format!(
             "serving {} sources and {} destinations, table {} ({})",
-            self.config.sources.len(),
+            self.config.source_names().count(),
             table.outlets().len(),
             table.table().version(),
             table.table().hash()
@@ -135,7 +146,7 @@ impl Reloader {
     }
 
     fn apply(&mut self, next: Next) -> ReloadAnswer {
-        let Next { config: next, table, slots, restart_needed, warnings } = next;
+        let Next { config: next, table, slots, restart_needed, warnings, .. } = next;
         let (version, hash) = (table.version(), table.hash().to_owned());
         let outlets = slots.iter().map(|slot| Arc::clone(slot.outlet())).collect();
         self.fleet.set_room(&slots, next.daemon.memory_max);
@@ -220,6 +231,20 @@ fn running_sources(running: &Config, next: &Config) -> Vec<Source> {
     sources
 }
 
+/// The models that run, as `next` has them; of one that is gone from there, no sync starts, and what it
+/// sent before goes on under its rules.
+fn running_models(running: &Config, next: &Config) -> Vec<Model> {
+    let now = |model: &Model| {
+        let now = next.models.iter().find(|other| other.name == model.name);
+        now.unwrap_or(model).clone()
+    };
+    running.models.iter().map(now).collect()
+}
+
+fn schedules_of(config: &Config) -> Vec<(String, Schedule)> {
+    config.models.iter().map(|model| (model.name.clone(), model.schedule.clone())).collect()
+}
+
 /// What was set up at the start stays as it is, so that the next reload is compared with what runs.
 fn running_daemon(running: &Config, next: &Config) -> config::Daemon {
     let config::Daemon { memory_max, shutdown_timeout, .. } = next.daemon;
@@ -262,6 +287,11 @@ fn needs_restart(running: &Config, next: &Config) -> Vec<String> {
     for source in &next.sources {
         let known = running.sources.iter().any(|other| other.name == source.name);
         compare(format!("sources.{}", source.name), known);
+    }
+    // One that is gone is not synced any more, and one that changed is synced as it is now.
+    for model in &next.models {
+        let known = running.models.iter().any(|other| other.name == model.name);
+        compare(format!("models.{}", model.name), known);
     }
     keys
 }

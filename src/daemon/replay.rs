@@ -17,6 +17,7 @@ use super::book::Book;
 use super::readmit::Readmit;
 use crate::admin::{ReplayAnswer, ReplayError, ReplayPlace, ReplayRequest};
 use crate::commit::{Again, Intake, Portion};
+use crate::consent::Nature;
 use crate::dead_letters::{DeadLetters, Filter, Shelf, Taken, is_held_back, letters_of};
 use crate::ingest::LISTED_MAX;
 use crate::log::{Folder, LogError, Marks, Position, Reader, StableId};
@@ -52,6 +53,7 @@ struct Read {
     source: String,
     received_unix_ms: u64,
     is_cut: bool,
+    nature: Nature,
     line: Vec<u8>,
 }
 
@@ -194,10 +196,13 @@ impl Parts {
         if dry_run {
             return Ok(());
         }
-        let runs = letters.chunk_by(|a, b| a.received_unix_ms == b.received_unix_ms);
+        let runs = letters.chunk_by(|a, b| {
+            (a.received_unix_ms, a.nature) == (b.received_unix_ms, b.nature)
+        });
         let runs: Vec<Again<'_>> = runs
             .map(|run| Again {
                 source: &run[0].source,
+                nature: run[0].nature,
                 received_unix_ms: run[0].received_unix_ms,
                 lines: run.iter().map(|letter| letter.line.as_slice()).collect(),
             })
@@ -286,6 +291,7 @@ fn read_some(
                 source: letter.source.to_owned(),
                 received_unix_ms: letter.received_unix_ms,
                 is_cut: DeadLetters::is_cut(letter.detail),
+                nature: if letter.is_deletion { Nature::Deletion } else { Nature::Event },
                 line: letter.line.to_vec(),
             });
         }

@@ -25,11 +25,15 @@ use super::readmit::Readmit;
 use super::reload::{Next, Outlook, Reloader};
 use super::replay::{Parts, Replayer};
 use super::signal::{Asked, Signals};
+use super::syncs::{self, Syncs};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
 use crate::commit::Committer;
-use crate::config::{self, Config, Input, Loaded};
-use crate::dead_letters::DeadLetters;
-use crate::ingest::{self, Budget, HttpLimits, HttpSource, TAIL_BYTES_MAX, Tails, TcpSource};
+use crate::config::{self, Config, Input, Loaded, Model};
+use crate::dead_letters::{DeadLetters, Rejections};
+use crate::ingest::{
+    self, Budget, Door, HttpLimits, HttpSource, Passes, TAIL_BYTES_MAX, Tails, TcpSource,
+    WarehouseSource,
+};
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
 use crate::route::{Handle, RoutingTable, SourceId};
 use crate::shard::{Intake, Plan, Pool};
@@ -66,6 +70,7 @@ pub struct Daemon {
     committer: Option<Committer>,
     dead_letters: Option<Arc<DeadLetters>>,
     replayer: Arc<Replayer>,
+    syncs: Arc<Syncs>,
     phase: Arc<AtomicU8>,
     stop_sources: CancellationToken,
     stop_admin: CancellationToken,
@@ -140,13 +145,16 @@ impl Daemon {
         let exposition = Arc::new(Exposition::install().map_err(|error| fail(error.to_string()))?);
         let (inputs, admin) = bind(&config)?;
         let workers = config.daemon.workers.get();
-        let names: Arc<[String]> =
-            config.sources.iter().map(|source| source.name.clone()).collect();
+        let names: Arc<[String]> = config.source_names().map(str::to_owned).collect();
+        let models = models_of(&config);
+        let (door, rejections) = open_warehouse(&config, &models).map_err(fail)?;
         let opened = match config.log.clone().zip(dead_letter_settings(&config, &names)) {
             None => None,
             Some((log, letters)) => {
                 let opening =
-                    tokio::task::spawn_blocking(move || Book::open(&log, &letters, workers));
+                    tokio::task::spawn_blocking(move || {
+                    Book::open(&log, &letters, rejections, workers)
+                });
                 Some(opening.await.map_err(|error| fail(error.to_string()))?.map_err(fail)?)
             }
         };
@@ -165,10 +173,9 @@ impl Daemon {
 
         // 2, 3, 4: workers that parse, decide and append.
         let budget = Budget::new(config.daemon.ingest_bytes_max);
-        let counters: Arc<[Arc<SourceCounters>]> =
-            config.sources.iter().map(|_| Arc::default()).collect();
-        for (source, counters) in config.sources.iter().zip(counters.iter()) {
-            exposition.add_source(&source.name, counters);
+        let counters: Arc<[Arc<SourceCounters>]> = names.iter().map(|_| Arc::default()).collect();
+        for (source, counters) in names.iter().zip(counters.iter()) {
+            exposition.add_source(source, counters);
         }
         let max_event_bytes = config.daemon.max_event_bytes;
         let (committer, to_log) = match opened {
@@ -207,24 +214,50 @@ impl Daemon {
         let full = committer.as_ref().map(|committer| committer.log().full());
         let full = full.unwrap_or_else(|| watch::channel(false).1);
         let mut sources = JoinSet::new();
+        let context_of = |source: SourceId| ingest::Context {
+            source,
+            counters: Arc::clone(&counters[usize::from(source.0)]),
+            budget: budget.clone(),
+            tails: tails.clone(),
+            full: full.clone(),
+            workers: Arc::new(intake.clone()),
+            max_event_bytes,
+            dead_letters: rejected.clone(),
+            stop: stop_sources.clone(),
+        };
         for (number, (input, name)) in (0..).zip(inputs) {
-            let context = ingest::Context {
-                source: SourceId(number),
-                counters: Arc::clone(&counters[usize::from(number)]),
-                budget: budget.clone(),
-                tails: tails.clone(),
-                full: full.clone(),
-                workers: Arc::new(intake.clone()),
-                max_event_bytes,
-                dead_letters: rejected.clone(),
-                stop: stop_sources.clone(),
-            };
+            let context = context_of(SourceId(number));
             sources.spawn(async move {
                 if let Err(error) = input.serve(context).await {
                     error!(source = name, %error, "source ended");
                 }
             });
         }
+
+        let mut syncs = Syncs::default();
+        if let Some((door, book)) = door.zip(book.as_ref()) {
+            let passes = Arc::new(Passes::default());
+            let around = syncs::Around {
+                config: file.to_owned(),
+                folder: door.path().parent().unwrap_or(Path::new(".")).to_owned(),
+                passes: Arc::clone(&passes),
+                plans: plans.clone(),
+                rejections: Arc::clone(book.rejections()),
+                max_event_bytes,
+                stop: stop_sources.clone(),
+            };
+            let started = Syncs::start(&models, around, &mut sources);
+            syncs = started.map_err(|error| fail(format!("the history of syncs: {error}")))?;
+            let lanes = models.iter().map(|(id, model)| (model.name.clone(), context_of(*id)));
+            let source = WarehouseSource::new(door, lanes.collect(), passes);
+            let stop = stop_sources.clone();
+            sources.spawn(async move {
+                if let Err(error) = source.serve(stop).await {
+                    error!(%error, "the socket of the syncs ended");
+                }
+            });
+        }
+        let syncs = Arc::new(syncs);
 
         // Beside the data path: the admin address and what keeps the house.
         let phase = Arc::new(AtomicU8::new(SERVING));
@@ -262,6 +295,13 @@ impl Daemon {
                     Box::pin(async move { replayer.replay(asked).await })
                 })
             },
+            syncs: {
+                let syncs = Arc::clone(&syncs);
+                Box::new(move |asked| {
+                    let syncs = Arc::clone(&syncs);
+                    Box::pin(async move { syncs.answer(asked).await })
+                })
+            },
             erasures,
         });
         tokio::spawn(admin.serve(control, stop_admin.clone()));
@@ -285,6 +325,7 @@ impl Daemon {
             committer,
             dead_letters,
             replayer,
+            syncs,
             phase,
             stop_sources,
             stop_admin,
@@ -346,7 +387,7 @@ impl Daemon {
                 },
                 Some(next) = reload.preparing.join_next() => {
                     let next = next.unwrap_or_else(|error| Err(vec![error.to_string()]));
-                    let (answer, outlook) = self.reloader.finish(next);
+                    let (answer, outlook) = self.reloader.finish(next, &self.syncs);
                     self.answer(reload.asked_by.take(), answer, outlook);
                     reload.go_on(&self.reloader);
                 }
@@ -450,6 +491,27 @@ impl Reload {
             self.ask(reloader, None);
         }
     }
+}
+
+/// The models, each the source that it is: they come behind the sources.
+fn models_of(config: &Config) -> Vec<(SourceId, Model)> {
+    let first = u16::try_from(config.sources.len()).unwrap_or(u16::MAX);
+    (first..).map(SourceId).zip(config.models.iter().cloned()).collect()
+}
+
+/// What models need of the data directory; nothing is there without them.
+fn open_warehouse(
+    config: &Config,
+    models: &[(SourceId, Model)],
+) -> Result<(Option<Door>, Rejections), String> {
+    let data_dir = config.daemon.data_dir.as_deref().filter(|_| !models.is_empty());
+    let Some(data_dir) = data_dir else { return Ok((None, Rejections::default())) };
+    let folder = syncs::folder(data_dir);
+    let door = Door::bind(&syncs::socket(&folder)).map_err(|error| error.to_string())?;
+    let named = |(id, model): &(SourceId, Model)| (*id, model.name.clone());
+    let names: Vec<_> = models.iter().map(named).collect();
+    let rejections = Rejections::open(&folder, &names).map_err(|error| error.to_string())?;
+    Ok((Some(door), rejections))
 }
 
 /// A source that is bound and does not serve yet.

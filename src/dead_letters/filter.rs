@@ -18,6 +18,8 @@ pub struct Letter<'a> {
     pub detail: &'a str,
     /// When it was read, in milliseconds since 1970.
     pub received_unix_ms: u64,
+    /// Whether it is a deletion, and not an event.
+    pub is_deletion: bool,
     /// The line without its line end.
     pub line: &'a [u8],
 }
@@ -25,7 +27,7 @@ pub struct Letter<'a> {
 /// The letters of a block.
 pub fn letters_of<'a>(block: &Block<'a>) -> impl Iterator<Item = Letter<'a>> + use<'a> {
     let (position, source) = (block.position(), block.source());
-    let received_unix_ms = block.received_unix_ms();
+    let (received_unix_ms, is_deletion) = (block.received_unix_ms(), block.are_deletions());
     let (reason, detail) = reason_of(block);
     let destination = destination_of(block);
     block.records().map(move |record| Letter {
@@ -35,6 +37,7 @@ pub fn letters_of<'a>(block: &Block<'a>) -> impl Iterator<Item = Letter<'a>> + u
         reason,
         detail,
         received_unix_ms,
+        is_deletion,
         line: record.line,
     })
 }
@@ -88,6 +91,7 @@ mod tests {
         let head = BlockHead {
             source: "web",
             reason: "gave_up: answered 503",
+            deletions: false,
             received_unix_ms: 1000,
             table_version: 1,
             table_hash: [0; 16],

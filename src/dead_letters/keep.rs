@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::letters::{Letters, LettersWriter, Reason};
 use super::shelf::{Keeper, Limits, Refused, Request, Shared};
+use crate::consent::Nature;
 use crate::log::{
     Block, Disk, Folder, Kind, LogError, Options, Position, SyncMode, Tombstones, Writer,
     rewrite_segment,
@@ -334,10 +335,11 @@ impl DeadLetters {
         let (reason, source) = (Reason::Rejected(reason), self.source(source));
         if reason == Reason::Rejected(RejectReason::TooLarge) || line.len() > LINE_BYTES_MAX {
             let head = &line[..line.len().min(HEAD_BYTES)];
-            writer.begin(source, reason, &cut(head.len(), line.len() as u64), received_at);
+            let detail = cut(head.len(), line.len() as u64);
+            writer.begin(source, reason, &detail, Nature::Event, received_at);
             writer.push(head);
         } else {
-            writer.begin(source, reason, detail, received_at);
+            writer.begin(source, reason, detail, Nature::Event, received_at);
             writer.push(line);
         }
     }
@@ -350,7 +352,8 @@ impl DeadLetters {
         let mut writer = LettersWriter::new(None, 0, "");
         let reason = Reason::Rejected(RejectReason::TooLarge);
         let head = &head[..head.len().min(HEAD_BYTES)];
-        writer.begin(self.source(source), reason, &cut(head.len(), bytes), received_at);
+        let detail = cut(head.len(), bytes);
+        writer.begin(self.source(source), reason, &detail, Nature::Event, received_at);
         writer.push(head);
         self.offer(writer.take());
     }
@@ -518,7 +521,7 @@ mod tests {
 
     fn given_up(lines: &[&str]) -> Letters {
         let mut writer = LettersWriter::new(Some(StableId(1)), 1, "0123456789abcdef");
-        writer.begin("web", Reason::GaveUp, "", Instant::now());
+        writer.begin("web", Reason::GaveUp, "", Nature::Event, Instant::now());
         lines.iter().for_each(|line| writer.push(line.as_bytes()));
         writer.take()
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::consent::Nature;
 use crate::log::{BlockBuilder, BlockHead, EncodedBlock, StableId};
 use crate::metrics::DeadLetterReason;
 
@@ -52,6 +53,7 @@ struct Head {
     source: String,
     reason: DeadLetterReason,
     detail: String,
+    nature: Nature,
     received_at: Instant,
 }
 
@@ -80,17 +82,18 @@ impl LettersWriter {
         source: &str,
         reason: DeadLetterReason,
         detail: &str,
+        nature: Nature,
         received_at: Instant,
     ) {
         let is_same = self.head.as_ref().is_some_and(|head| {
             head.source == source
-                && (head.reason, head.received_at) == (reason, received_at)
+                && (head.reason, head.nature, head.received_at) == (reason, nature, received_at)
                 && head.detail == detail
         });
         if !is_same {
             self.finish_block();
             let (source, detail) = (source.to_owned(), detail.to_owned());
-            self.begin_block(Head { source, reason, detail, received_at });
+            self.begin_block(Head { source, reason, detail, nature, received_at });
         }
     }
 
@@ -103,6 +106,7 @@ impl LettersWriter {
             &BlockHead {
                 source: &head.source,
                 reason: &reason,
+                deletions: head.nature == Nature::Deletion,
                 received_unix_ms: unix_ms_of(head.received_at),
                 table_version: self.table_version,
                 table_hash: self.table_hash,
@@ -174,11 +178,12 @@ mod tests {
     fn letters_of_one_kind_share_a_block() {
         let mut writer = LettersWriter::new(Some(StableId(7)), 3, "0123456789abcdef");
         let now = Instant::now();
-        writer.begin("web", Reason::GaveUp, "answered 503", now);
+        writer.begin("web", Reason::GaveUp, "answered 503", Nature::Event, now);
         writer.push(b"{}");
-        writer.begin("web", Reason::GaveUp, "answered 503", now);
+        writer.begin("web", Reason::GaveUp, "answered 503", Nature::Event, now);
         writer.push(b"[");
-        writer.begin("app", Reason::Rejected(RejectReason::TooDeep), "", now);
+        let too_deep = Reason::Rejected(RejectReason::TooDeep);
+        writer.begin("app", too_deep, "", Nature::Event, now);
         writer.push(b"\xFF");
         let letters = writer.take();
         assert_eq!(letters.blocks.len(), 2);
@@ -190,5 +195,19 @@ mod tests {
         assert_eq!((seen[2].source, seen[2].reason, seen[2].detail), ("app", "too_deep", ""));
         assert_eq!(seen[2].destination, Some(StableId(7)));
         assert!(writer.take().is_empty());
+    }
+
+    #[test]
+    fn a_deletion_stays_one_and_makes_no_event_one() {
+        let mut writer = LettersWriter::new(Some(StableId(7)), 3, "0123456789abcdef");
+        let now = Instant::now();
+        for nature in [Nature::Event, Nature::Deletion, Nature::Event] {
+            writer.begin("customers", Reason::GaveUp, "", nature, now);
+            writer.push(b"{}");
+        }
+        let letters = writer.take();
+        let blocks: Vec<_> = letters.blocks.iter().map(|b| b.at(Position::START)).collect();
+        let seen: Vec<bool> = blocks.iter().flat_map(letters_of).map(|it| it.is_deletion).collect();
+        assert_eq!(seen, [false, true, false]);
     }
 }

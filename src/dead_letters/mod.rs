@@ -11,6 +11,8 @@
 //! destinations rejected, and its own queue, so that none delays it. When a shelf is full its oldest
 //! letters expire.
 //!
+//! Beside them, `rejections`: which rows of a warehouse failed for good.
+//!
 //! What always holds: when [`DeadLetters::keep`] returns, the letters are as durable as `log.sync`
 //! asks for; [`DeadLetters::offer`] never waits, what finds no room is counted as lost; letters on their
 //! way take a bounded amount of memory; letters never appear in messages; what is erased is held back
@@ -20,6 +22,7 @@ mod erase;
 mod filter;
 mod keep;
 mod letters;
+mod rejections;
 mod shelf;
 mod subject;
 
@@ -27,4 +30,5 @@ pub use erase::{Noted, noted_in};
 pub use filter::{Filter, Letter, letters_of};
 pub use keep::{DeadLetters, INGEST_SHARE, Settings, Shelf, Taken, Turn};
 pub use letters::{Letters, LettersWriter, Reason};
+pub use rejections::{ModelRejections, Oldest, Rejections, noted as rejection};
 pub use subject::{Subject, is_held_back};

@@ -17,7 +17,7 @@ use super::rejudge::{Rules, judge_again};
 use super::retry::{self, Outcome};
 use super::sink::Sink;
 use crate::config::Retry;
-use crate::dead_letters::{DeadLetters, Reason};
+use crate::dead_letters::{DeadLetters, Reason, Rejections};
 use crate::metrics::{DeliveryMetrics, DropReason};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -33,6 +33,7 @@ pub(super) struct Shared {
     pub(super) health: Health,
     pub(super) metrics: DeliveryMetrics,
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
+    pub(super) rejections: Option<Arc<Rejections>>,
     pub(super) orders: watch::Receiver<Orders>,
 }
 

@@ -1,15 +1,20 @@
-//! What fails for good becomes dead letters before it is counted as dropped.
+//! What fails for good becomes dead letters before it is counted as dropped; if it was a row of a
+//! warehouse, that is noted as well.
+
+use std::collections::HashMap;
 
 use super::attempt::Shared;
 use super::batch::Batch;
 use super::erase::erase;
-use crate::dead_letters::{DeadLetters, Letters, LettersWriter, Reason};
+use crate::dead_letters::{DeadLetters, Letters, LettersWriter, Reason, rejection};
 use crate::log::StableId;
+use crate::route::SourceId;
 
 impl Shared {
     /// Stores the events of `batches` as dead letters, and returns when that is durable; at once where
     /// there are none. What was erased is taken out of them before. It may be cancelled.
     pub(super) async fn bury(&self, reason: Reason, why: &str, batches: &mut [Batch]) {
+        self.note_rows(batches).await;
         let (Some(dead_letters), Some(id)) = (&self.dead_letters, self.outlet.stable()) else {
             return;
         };
@@ -30,6 +35,31 @@ impl Shared {
         }
     }
 
+    /// Notes which rows of warehouses are among the events, durably.
+    async fn note_rows(&self, batches: &[Batch]) {
+        let (Some(rejections), Some(id)) = (&self.rejections, self.outlet.stable()) else { return };
+        let at = jiff::Timestamp::now().to_string();
+        // Together: a write to the disk for each would take longer than finding them.
+        let mut noted: HashMap<SourceId, Vec<String>> = HashMap::new();
+        for piece in batches.iter().flat_map(Batch::pieces) {
+            let mut start = 0;
+            for run in piece.runs() {
+                let end = run.end as usize;
+                if rejections.of(run.source).is_some() {
+                    let lines = piece.lines()[start..end].split_inclusive(|byte| *byte == b'\n');
+                    let lines = lines.filter_map(|line| rejection(line, id, &at));
+                    noted.entry(run.source).or_default().extend(lines);
+                }
+                start = end;
+            }
+        }
+        for (source, lines) in noted {
+            if let Some(model) = rejections.of(source) {
+                model.add(lines).await;
+            }
+        }
+    }
+
     fn letters(
         &self,
         dead_letters: &DeadLetters,
@@ -46,7 +76,8 @@ impl Shared {
             for run in piece.runs() {
                 let its = &lines[at..run.end as usize];
                 at = run.end as usize;
-                writer.begin(dead_letters.source(run.source), reason, why, run.received_at);
+                let source = dead_letters.source(run.source);
+                writer.begin(source, reason, why, run.nature, run.received_at);
                 let ends = its.split_inclusive(|byte| *byte == b'\n');
                 ends.for_each(|line| writer.push(line.strip_suffix(b"\n").unwrap_or(line)));
             }

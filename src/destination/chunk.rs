@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::memory::Hold;
 use crate::buffer::Buffers;
-use crate::consent::{Permit, Recipients};
+use crate::consent::{Nature, Permit, Recipients};
 use crate::route::{DestinationId, RoutingTable, SourceId};
 
 /// A chunk is handed over once it has this many bytes: small enough to stay in a core's cache while
@@ -57,6 +57,8 @@ impl Drop for Chunk {
 pub struct Run {
     /// Where the lines came from.
     pub source: SourceId,
+    /// What they are to the rules.
+    pub nature: Nature,
     /// When they were read.
     pub received_at: Instant,
     /// Offset behind the last line.
@@ -81,9 +83,10 @@ impl Chunk {
         events: u32,
         table_version: Option<u64>,
         source: SourceId,
+        nature: Nature,
         received_at: Instant,
     ) -> Self {
-        let run = Run { source, received_at, end: bytes.len() as u32, events };
+        let run = Run { source, nature, received_at, end: bytes.len() as u32, events };
         Self::new(bytes, vec![run], table_version.unwrap_or(NO_TABLE), None)
     }
 
@@ -99,7 +102,8 @@ impl Chunk {
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line);
         bytes.push(b'\n');
-        let run = Run { source, received_at, end: bytes.len() as u32, events: 1 };
+        let (nature, end) = (permit.nature(), bytes.len() as u32);
+        let run = Run { source, nature, received_at, end, events: 1 };
         Self::new(bytes, vec![run], table_version, None)
     }
 
@@ -194,7 +198,7 @@ impl Lane {
         source: SourceId,
         received_at: Instant,
     ) {
-        let line = permit.line();
+        let (line, nature) = (permit.line(), permit.nature());
         if self.bytes.capacity() == 0
             && self.large
             && let Some(buffers) = &self.buffers
@@ -207,11 +211,15 @@ impl Lane {
         self.events += 1;
         let end = self.bytes.len() as u32;
         match self.runs.last_mut() {
-            Some(run) if run.source == source && run.received_at == received_at => {
+            Some(run)
+                if run.source == source
+                    && run.nature == nature
+                    && run.received_at == received_at =>
+            {
                 run.end = end;
                 run.events += 1;
             }
-            _ => self.runs.push(Run { source, received_at, end, events: 1 }),
+            _ => self.runs.push(Run { source, nature, received_at, end, events: 1 }),
         }
         match permit.recipients() {
             Recipients::One(_) | Recipients::Class { except: None, .. } => {}

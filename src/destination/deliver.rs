@@ -19,7 +19,7 @@ use super::parcel::Closed;
 use super::queue::Outlet;
 use super::sink::Sink;
 use crate::config::{BatchLimits, Retry};
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetters, Rejections};
 use crate::metrics::{DeliveryMetrics, DropReason};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -55,6 +55,8 @@ pub struct Around {
     pub erasures: Handle<Erasures>,
     /// Where that goes which fails for good.
     pub dead_letters: Option<Arc<DeadLetters>>,
+    /// Where it is noted if it was a row of a warehouse.
+    pub rejections: Option<Arc<Rejections>>,
 }
 
 impl Running {
@@ -71,7 +73,7 @@ impl Running {
         around: Around,
         after: Vec<CancellationToken>,
     ) -> Self {
-        let Around { plans, erasures, dead_letters } = around;
+        let Around { plans, erasures, dead_letters, rejections } = around;
         let (sender, orders) = watch::channel(Orders::default());
         let keys = Arc::new(Keys::new(RandomState::new().hash_one(outlet.id())));
         let shared = Shared {
@@ -82,6 +84,7 @@ impl Running {
             health: Health::new(outlet.name().to_owned(), Arc::clone(outlet.counters())),
             metrics: DeliveryMetrics::new(outlet.name()),
             dead_letters,
+            rejections,
             outlet: Arc::clone(&outlet),
             orders,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::batch::{Batch, Keys, Piece};
 use super::chunk::{Chunk, Lane};
-use crate::consent::Judge;
+use crate::consent::{Address, Judge};
 use crate::metrics::{DestinationCounters, DropReason};
 use crate::parse::PADDING;
 use crate::route::DestinationId;
@@ -75,7 +75,8 @@ fn judge_piece(
             rest = &rest[len + 1..];
             // A line that is no longer an event at all (a location was added, and a key in it stands
             // twice) has no consent that could be read.
-            let decision = judge.judge(scratch, len, run.source, table, |_| {});
+            let address = Address::stored(run.nature);
+            let decision = judge.judge_as(address, scratch, len, run.source, table, |_| {});
             let permit = decision.map_or(Err(DropReason::Consent), |decision| {
                 Ok(decision.permit_for(rules.destination)?)
             });

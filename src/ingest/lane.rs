@@ -109,7 +109,7 @@ impl Lane {
             let piece = match cut {
                 Cut::Lines(run) => self.send_run(run, &room, received_at, pieces.is_some())?,
                 Cut::Oversized { bytes, head } => {
-                    self.count_oversized(bytes, &head, received_at);
+                    self.count_oversized(bytes, Some(&head), received_at);
                     Some(Piece::Oversized)
                 }
                 Cut::Blank { lines } => Some(Piece::Blank(lines)),
@@ -143,7 +143,7 @@ impl Lane {
     }
 
     /// Moves a short run out of a long buffer, so that it does not pin it.
-    fn fit(&self, run: &mut Run) {
+    pub(super) fn fit(&self, run: &mut Run) {
         let len = run.lines().len();
         if run.bytes.capacity() < READ_BYTES || len * 2 >= READ_BYTES {
             return;
@@ -154,12 +154,13 @@ impl Lane {
         self.buffers.give_back(large.bytes);
     }
 
-    fn count_oversized(&self, bytes: u64, head: &[u8], received_at: Instant) {
+    /// Counts a line that was too long; its beginning may become a dead letter.
+    pub(super) fn count_oversized(&self, bytes: u64, head: Option<&[u8]>, received_at: Instant) {
         let counters = &self.context.counters;
         counters.received.fetch_add(1, Relaxed);
         counters.bytes.fetch_add(bytes, Relaxed);
         counters.add_rejected(RejectReason::TooLarge, 1);
-        if let Some(dead_letters) = &self.context.dead_letters {
+        if let Some((dead_letters, head)) = self.context.dead_letters.as_ref().zip(head) {
             dead_letters.offer_oversized(self.context.source, bytes, head, received_at);
         }
     }

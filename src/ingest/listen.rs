@@ -162,10 +162,10 @@ impl Lanes {
 }
 
 /// An open connection in the gauge.
-struct Counted(Arc<SourceCounters>);
+pub(super) struct Counted(Arc<SourceCounters>);
 
 impl Counted {
-    fn new(counters: &Arc<SourceCounters>) -> Self {
+    pub(super) fn new(counters: &Arc<SourceCounters>) -> Self {
         counters.connections.fetch_add(1, Relaxed);
         Self(Arc::clone(counters))
     }

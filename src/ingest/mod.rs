@@ -20,10 +20,14 @@ mod tails;
 mod tcp;
 #[cfg(test)]
 mod testing;
+mod warehouse;
 
 pub use budget::{Budget, Room};
-pub use frame::{Frame, LISTED_MAX, Report};
+pub use frame::{Frame, LISTED_MAX, LineOutcome, Outcomes, Report, Section};
 pub use http::{HttpLimits, HttpSource};
 pub use lane::{Context, Workers};
 pub use tails::{TAIL_BYTES_MAX, Tails};
 pub use tcp::TcpSource;
+pub use warehouse::{
+    CONTROL_BYTES_MAX, Door, Issued, Pass, Passes, Said, TO_MAX, WarehouseSource,
+};

@@ -1,6 +1,8 @@
 //! Blocks, written: what a worker does with the events it judged.
 
-use super::format::{ALIGNMENT, BLOCK_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES};
+use super::format::{
+    ALIGNMENT, BLOCK_HEADER_BYTES, DELETIONS, FRAME_PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES,
+};
 use super::position::{Position, StableId};
 use super::view::{Block, Layout};
 
@@ -11,6 +13,8 @@ pub struct BlockHead<'a> {
     pub source: &'a str,
     /// Why the events are dead letters; empty for others. At most 65,535 bytes count.
     pub reason: &'a str,
+    /// Whether the records are deletions.
+    pub deletions: bool,
     /// When the events were read, in milliseconds since 1970.
     pub received_unix_ms: u64,
     /// The version of the table they were decided under.
@@ -77,6 +81,8 @@ impl BlockBuilder {
         buffer.resize(24, 0);
         buffer[16..18].copy_from_slice(&(source.len() as u16).to_le_bytes());
         buffer[18..20].copy_from_slice(&(reason.len() as u16).to_le_bytes());
+        let flags = if head.deletions { DELETIONS } else { 0 };
+        buffer[20..24].copy_from_slice(&flags.to_le_bytes());
         buffer.extend_from_slice(&head.received_unix_ms.to_le_bytes());
         buffer.extend_from_slice(&head.table_version.to_le_bytes());
         buffer.extend_from_slice(&head.table_hash);
@@ -224,6 +230,7 @@ mod tests {
     const HEAD: BlockHead<'_> = BlockHead {
         source: "web",
         reason: "",
+        deletions: false,
         received_unix_ms: 1,
         table_version: 2,
         table_hash: *b"0123456789abcdef",
@@ -237,6 +244,20 @@ mod tests {
         let one = builder.decision(&[StableId(9)]).unwrap();
         assert_ne!(both, one);
         assert_eq!(builder.decision(&[StableId(1), StableId(9)]), Ok(both));
+    }
+
+    #[test]
+    fn a_block_says_that_its_records_are_deletions_and_none_says_so_by_itself() {
+        for deletions in [false, true] {
+            let mut builder = BlockBuilder::new();
+            // A used buffer: nothing of what was in it may be taken for a flag.
+            builder.begin(&BlockHead { deletions, ..HEAD }, vec![0xFF; 200]);
+            let one = builder.decision(&[StableId(9)]).unwrap();
+            builder.push(one, b"{}").unwrap();
+            let block = builder.finish().unwrap();
+            assert_eq!(block.bytes()[20..24], [u8::from(deletions), 0, 0, 0]);
+            assert_eq!(block.at(Position::START).are_deletions(), deletions);
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@
 //! | 12 | 4 | number of decisions |
 //! | 16 | 2 | bytes of the source's name |
 //! | 18 | 2 | bytes of the reason (dead letters) |
-//! | 20 | 4 | reserved |
+//! | 20 | 4 | flags: 1 means that the records are deletions: consent was not asked, and is not asked again |
 //! | 24 | 8 | received at |
 //! | 32 | 8 | version of the routing table |
 //! | 40 | 16 | hash of the routing table |
@@ -103,6 +103,8 @@ const VERSION: u16 = 1;
 const SEGMENT_MAGIC: &[u8; 8] = b"CNSTDLOG";
 pub(super) const FRAME_MAGIC: &[u8; 8] = b"\xFFcommit\xFE";
 const WIPED: u32 = 1;
+/// In a block's flags.
+pub(super) const DELETIONS: u32 = 1;
 
 /// What the segments of a folder hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::format::{ALIGNMENT, BLOCK_HEADER_BYTES, ERASED, Fields, RECORD_HEADER_BYTES};
+use super::format::{
+    ALIGNMENT, BLOCK_HEADER_BYTES, DELETIONS, ERASED, Fields, RECORD_HEADER_BYTES,
+};
 use super::position::{Position, StableId};
 
 /// Where the parts of a sound block are.
@@ -14,6 +16,7 @@ pub(super) struct Layout {
     decisions_at: u32,
     records: u32,
     decisions: u32,
+    flags: u32,
     received_unix_ms: u64,
     table_version: u64,
     table_hash: [u8; 16],
@@ -30,7 +33,7 @@ impl Layout {
         let decisions = fields.u32()?;
         let source_bytes = u32::from(fields.u16()?);
         let reason_bytes = u32::from(fields.u16()?);
-        fields.u32()?;
+        let flags = fields.u32()?;
         let source_end = BLOCK_HEADER_BYTES as u32 + source_bytes;
         let layout = Self {
             block_bytes,
@@ -39,6 +42,7 @@ impl Layout {
             decisions_at,
             records,
             decisions,
+            flags,
             received_unix_ms: fields.u64()?,
             table_version: fields.u64()?,
             table_hash: fields.array()?,
@@ -142,6 +146,12 @@ impl<'a> Block<'a> {
 
     fn text(&self, range: Range<usize>) -> &'a str {
         std::str::from_utf8(self.bytes.get(range).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Whether the records are deletions.
+    #[must_use]
+    pub fn are_deletions(&self) -> bool {
+        self.layout.flags & DELETIONS != 0
     }
 
     /// When the events were read, in milliseconds since 1970.

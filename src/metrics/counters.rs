@@ -22,6 +22,8 @@ pub enum DropReason {
     Source,
     /// The destination is switched off.
     Disabled,
+    /// The warehouse source sent it to others only: a row that is tried again, or its deletion.
+    NotAddressed,
     /// The destination answered that it will never take this event.
     RejectedByDestination,
     /// It could not be delivered for as long as `retry.give_up_after`.
@@ -38,12 +40,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Consent,
         Self::Integrations,
         Self::Filtered,
         Self::Source,
         Self::Disabled,
+        Self::NotAddressed,
         Self::RejectedByDestination,
         Self::GaveUp,
         Self::Overflow,
@@ -61,6 +64,7 @@ impl DropReason {
             Self::Filtered => "filtered",
             Self::Source => "source",
             Self::Disabled => "disabled",
+            Self::NotAddressed => "not_addressed",
             Self::RejectedByDestination => "rejected_by_destination",
             Self::GaveUp => "gave_up",
             Self::Overflow => "overflow",
@@ -79,6 +83,7 @@ impl From<Refusal> for DropReason {
             Refusal::Consent => Self::Consent,
             Refusal::Integrations => Self::Integrations,
             Refusal::Filtered => Self::Filtered,
+            Refusal::NotAddressed => Self::NotAddressed,
         }
     }
 }

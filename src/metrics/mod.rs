@@ -13,6 +13,7 @@ mod delivery;
 
 mod exposition;
 mod process;
+mod sync;
 
 pub use buckets::Buckets;
 pub use counters::{
@@ -21,3 +22,4 @@ pub use counters::{
 };
 pub use delivery::{Attempt, DeliveryMetrics};
 pub use exposition::{DestinationTotals, Exposition, SourceTotals};
+pub use sync::SyncMetrics;

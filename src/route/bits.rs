@@ -23,6 +23,16 @@ impl BitSet {
         self.words[bit / 64] &= !(1 << (bit % 64));
     }
 
+    /// Adds every number of `other`, as far as there is room.
+    pub(crate) fn insert_all(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Takes every number of `other` out.
+    pub(crate) fn remove_all(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+    }
+
     /// Whether `bit` is in the set. A number beyond the limit is not.
     #[must_use]
     pub fn contains(&self, bit: usize) -> bool {

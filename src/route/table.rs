@@ -324,6 +324,12 @@ impl RoutingTable {
         &self.type_refusals[usize::from(slot)]
     }
 
+    /// Whether destinations of `class` are on and take events from `source`.
+    #[must_use]
+    pub fn is_open(&self, source: SourceId, class: ClassId) -> bool {
+        self.open(source).is_some_and(|open| open.contains(class.0.into()))
+    }
+
     /// Classes that are on and take events from `source`; none for a source of another table.
     pub(crate) fn open(&self, source: SourceId) -> Option<&BitSet> {
         self.sources.get(usize::from(source.0)).map(|rules| &rules.open)

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::plan::Plan;
 use crate::commit::{Answer, Intake, Portion};
-use crate::consent::{Decision, Recipients};
+use crate::consent::{Decision, Nature, Recipients};
 use crate::destination::{Outlet, Parcel};
 use crate::ingest::Report;
 use crate::log::{BlockBuilder, BlockFull, BlockHead, StableId};
@@ -20,7 +20,7 @@ pub(super) struct Stored {
     sources: Arc<[String]>,
     builder: BlockBuilder,
     /// Whose block is being written.
-    head: Option<(SourceId, Instant)>,
+    head: Option<(SourceId, Nature, Instant)>,
     portion: Portion,
     /// Bytes of chunks that wait for the log.
     sealed_bytes: usize,
@@ -53,12 +53,12 @@ impl Stored {
         received_at: Instant,
     ) -> Result<(), BlockFull> {
         self.ids.clear();
-        let mut line = None;
+        let (mut line, mut nature) = (None, Nature::Event);
         for permit in decision.permits() {
             let Recipients::Class { class, except } = permit.recipients() else {
                 continue;
             };
-            line = Some(permit.line());
+            (line, nature) = (Some(permit.line()), permit.nature());
             let members = &plan.table().classes()[usize::from(class.0)].members;
             let members = members
                 .iter()
@@ -70,14 +70,14 @@ impl Stored {
             return Ok(());
         };
         self.ids.sort_unstable();
-        if self.head != Some((source, received_at)) {
-            self.begin(plan, source, received_at);
+        if self.head != Some((source, nature, received_at)) {
+            self.begin(plan, source, nature, received_at);
         }
         let number = self.builder.decision(&self.ids)?;
         self.builder.push(number, line)
     }
 
-    fn begin(&mut self, plan: &Plan, source: SourceId, received_at: Instant) {
+    fn begin(&mut self, plan: &Plan, source: SourceId, nature: Nature, received_at: Instant) {
         self.finish_block();
         let mut table_hash = [0; 16];
         let hash = plan.table().hash().as_bytes();
@@ -86,12 +86,13 @@ impl Stored {
         let head = BlockHead {
             source: self.sources.get(usize::from(source.0)).map_or("", String::as_str),
             reason: "",
+            deletions: nature == Nature::Deletion,
             received_unix_ms: unix_ms(received_at),
             table_version: plan.table().version(),
             table_hash,
         };
         self.builder.begin(&head, self.intake.buffer());
-        self.head = Some((source, received_at));
+        self.head = Some((source, nature, received_at));
     }
 
     fn finish_block(&mut self) {

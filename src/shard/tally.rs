@@ -20,6 +20,9 @@ pub(super) struct Tally {
     /// they would have filtered. Integrations are tested before types.
     switched_off: Vec<SwitchedOff>,
     any_switched_off: bool,
+    /// Events that a destination would have received, had they been addressed to it; empty before the
+    /// first.
+    not_addressed: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +39,7 @@ impl Tally {
             filtered: vec![0; table.classes().len()],
             switched_off: vec![SwitchedOff::default(); table.destinations().len()],
             any_switched_off: false,
+            not_addressed: Vec::new(),
         }
     }
 
@@ -63,12 +67,23 @@ impl Tally {
         }
     }
 
+    /// Adds the destinations that a decision allows and its event is not addressed to.
+    pub(super) fn add_not_addressed(&mut self, decision: &Decision<'_>) {
+        self.not_addressed.resize(self.switched_off.len(), 0);
+        for destination in decision.not_addressed() {
+            self.not_addressed[usize::from(destination.0)] += 1;
+        }
+    }
+
     /// Adds everything to the counters of the destinations, and starts again from zero.
     pub(super) fn flush(&mut self, plan: &Plan) {
         let table = plan.table();
         let accepted: u64 = self.by_source.iter().sum();
         if accepted == 0 {
             return;
+        }
+        for (outlet, events) in plan.outlets().iter().zip(&mut self.not_addressed) {
+            add(outlet.counters(), Refusal::NotAddressed, std::mem::take(events));
         }
         for (number, class) in table.classes().iter().enumerate() {
             let delivered = std::mem::take(&mut self.delivered[number]);

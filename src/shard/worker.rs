@@ -17,6 +17,8 @@ use crate::metrics::SourceCounters;
 use crate::parse::Lines;
 use crate::route::Handle;
 
+mod section;
+
 /// Without a pause in the queue, everything is settled after so many frames: this bounds how long a
 /// line can wait in the chunk of a class that few events reach.
 const FRAMES_UNSETTLED_MAX: u32 = 32;
@@ -36,6 +38,8 @@ pub(super) struct Worker {
     judge: Judge,
     tally: Tally,
     outputs: Outputs,
+    /// Judges what must not be counted; made when it is first needed.
+    rehearsal: Option<Box<Judge>>,
     /// Keeps what is rejected, if that is wanted.
     rejected: Option<Rejected>,
     frames_unsettled: u32,
@@ -60,6 +64,7 @@ impl Worker {
             judge: Judge::new(table, max_event_bytes),
             tally: Tally::new(table),
             outputs,
+            rehearsal: None,
             rejected,
             frames_unsettled: 0,
         }
@@ -95,7 +100,10 @@ impl Worker {
     pub(super) fn take_up(&mut self, mut frame: Frame) {
         self.follow_plan();
         let mut report = Report::default();
-        self.judge_lines(&mut frame, &mut report);
+        match frame.section().cloned() {
+            None => self.judge_lines(&mut frame, &mut report),
+            Some(section) => self.judge_section(&mut frame, &section, &mut report),
+        }
         self.frames_unsettled += 1;
         if let Some(reply) = frame.reply.take() {
             // What is answered is counted first, so that the sender finds it in the metrics.

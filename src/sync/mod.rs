@@ -195,8 +195,8 @@ fn categories(model: &Model) -> Vec<u8> {
 }
 
 /// The query of a sync.
-struct Query<'q> {
-    model: &'q Model,
+struct Query<'q, 'm> {
+    model: &'m Model,
     warehouse: &'q Warehouse,
     link: &'q mut Link<Mark>,
     told: &'q mut Told,
@@ -225,12 +225,12 @@ impl From<Ended> for Broken {
     }
 }
 
-impl<'q> Query<'q> {
+impl<'m> Query<'_, 'm> {
     /// Compares all rows; asks again if the connection was lost.
     fn run(
         &mut self,
-        begin: impl Fn() -> Result<Comparison<'q>, Ended>,
-    ) -> Result<Comparison<'q>, Ended> {
+        begin: impl Fn() -> Result<Comparison<'m>, Ended>,
+    ) -> Result<Comparison<'m>, Ended> {
         let mut waits = AGAIN_AFTER.into_iter();
         let before = self.told.counts.clone();
         loop {
@@ -253,7 +253,7 @@ impl<'q> Query<'q> {
         }
     }
 
-    fn compare(&mut self, comparison: &mut Comparison<'q>) -> Result<(), Broken> {
+    fn compare(&mut self, comparison: &mut Comparison<'m>) -> Result<(), Broken> {
         let rows = self.fetch()?;
         let mut shape = None;
         let mut next_progress = std::time::Instant::now();

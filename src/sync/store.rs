@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
     ReadableTableMetadata as _, TableDefinition,
@@ -81,8 +82,11 @@ impl Store {
             ))
         };
         let file = make(folder, &path).map_err(|error| failed(&error))?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create_file(file);
-        let database = database.map_err(|error| failed(&error))?;
+        let open = |file| -> Result<_, redb::Error> {
+            let backend = FileBackend::new(file)?;
+            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+        };
+        let database = open(file).map_err(|error| failed(&error))?;
         let store = Self { path: path.clone(), database, rows: Vec::new(), failed: HashMap::new() };
         // Reading needs the tables to be there.
         store.write(|_| Ok(())).map_err(|error| failed(&error))?;

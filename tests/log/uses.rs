@@ -279,6 +279,7 @@ fn dead_letters_keep_their_reason_and_any_bytes() {
     let head = BlockHead {
         source: "web",
         reason: "rejected_by_destination",
+        deletions: false,
         received_unix_ms: 5,
         table_version: 1,
         table_hash: [0; 16],

@@ -60,6 +60,7 @@ pub(crate) fn encode(source: &str, events: &[Event]) -> EncodedBlock {
     let head = BlockHead {
         source,
         reason: "",
+        deletions: false,
         received_unix_ms: 1_700_000_000_000,
         table_version: 7,
         table_hash: *b"0123456789abcdef",

@@ -170,6 +170,9 @@ fn objects<'a>(
         "received_at": time(block.received_unix_ms()),
         "table_version": block.table_version(),
     });
+    if block.are_deletions() {
+        head["deletion"] = json!(true);
+    }
     if with_reason && let Some(letter) = letters_of(block).next() {
         head["reason"] = json!(letter.reason);
         head["detail"] = json!(letter.detail);

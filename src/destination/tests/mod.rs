@@ -209,7 +209,7 @@ impl Rig {
             sink,
             limits,
             retry,
-            Around { plans: plans.clone(), erasures: none, dead_letters: None },
+            Around { plans: plans.clone(), erasures: none, dead_letters: None, rejections: None },
             Vec::new(),
         );
         Self { outlet, plan, plans, running }

@@ -9,7 +9,7 @@ const JOIN_BYTES_MAX: usize = 16 * 1024;
 
 /// Cuts reads at their last LF.
 #[derive(Debug)]
-pub(super) struct LineCutter {
+pub(in crate::ingest) struct LineCutter {
     /// The unfinished line.
     carry: Vec<u8>,
     /// Stands in for the carry once the line is too long.
@@ -26,7 +26,7 @@ struct Discarded {
 }
 
 impl LineCutter {
-    pub(super) fn new(max_event_bytes: usize) -> Self {
+    pub(in crate::ingest) fn new(max_event_bytes: usize) -> Self {
         Self { carry: Vec::new(), discarded: None, max_event_bytes }
     }
 

@@ -16,6 +16,7 @@ mod lines;
 mod stream;
 
 pub use body::BodyCutter;
+pub(super) use lines::LineCutter;
 pub use stream::StreamCutter;
 
 /// A run of whole lines; the last may lack its line end.

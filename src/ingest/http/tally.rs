@@ -39,9 +39,9 @@ impl Tally {
                 Piece::Frame(report) => self.add(&report.await.map_err(|_| WorkersGone)?),
                 Piece::Oversized => self.add(&Report {
                     lines: 1,
-                    accepted: 0,
                     rejected: 1,
                     listed: vec![(0, RejectReason::TooLarge)],
+                    ..Report::default()
                 }),
                 Piece::Blank(lines) => self.lines += lines,
             }

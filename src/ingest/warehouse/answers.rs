@@ -1,0 +1,176 @@
+//! What became of the lines, written back in their order.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::io;
+
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use crate::ingest::frame::{LineOutcome, Outcomes, Report};
+use crate::log::StableId;
+use crate::parse::RejectReason;
+
+/// Frames that wait for their reports before reading stops.
+const FRAMES_OPEN_MAX: usize = 64;
+
+/// Answers are put together in one line up to so much.
+const LINE_BYTES: usize = 64 * 1024;
+
+/// No more lines of this connection can be answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The events of a frame were not stored.
+    NotStored,
+    /// The child is gone.
+    Peer,
+}
+
+/// The answers of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    open: VecDeque<Open>,
+    /// What the socket did not take yet.
+    unsent: Vec<u8>,
+}
+
+/// Lines that are not answered yet.
+#[derive(Debug)]
+enum Open {
+    Frame(oneshot::Receiver<Report>),
+    /// One that was too long.
+    Oversized,
+}
+
+impl Answers {
+    pub(super) fn add_frame(&mut self, report: oneshot::Receiver<Report>) {
+        self.open.push_back(Open::Frame(report));
+    }
+
+    pub(super) fn add_oversized(&mut self) {
+        self.open.push_back(Open::Oversized);
+    }
+
+    /// Whether nothing should be read before something was answered.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unsent.is_empty() || self.open.len() >= FRAMES_OPEN_MAX
+    }
+
+    /// Writes a line of its own, in front of all answers that are not written yet.
+    pub(super) fn say(&mut self, what: &str) {
+        self.unsent.extend_from_slice(what.as_bytes());
+        self.unsent.push(b'\n');
+    }
+
+    /// Waits until more is settled, and told. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Lost`]; the connection has to be closed.
+    pub(super) async fn advance(&mut self, socket: &UnixStream) -> Result<(), Lost> {
+        loop {
+            if !self.unsent.is_empty() {
+                return self.send(socket).await;
+            }
+            self.write_settled()?;
+            if !self.unsent.is_empty() {
+                continue;
+            }
+            match self.open.front_mut() {
+                Some(Open::Frame(report)) => {
+                    let report = report.await.map_err(|_| Lost::NotStored)?;
+                    // It can't be waited for twice.
+                    self.open.pop_front();
+                    self.write(&[answer_of(&report)]);
+                }
+                Some(Open::Oversized) => {}
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Waits until everything is settled and told.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub(super) async fn complete(&mut self, socket: &UnixStream) -> Result<(), Lost> {
+        while !self.open.is_empty() || !self.unsent.is_empty() {
+            self.advance(socket).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is settled by now, up to [`LINE_BYTES`] and one answer more.
+    fn write_settled(&mut self) -> Result<(), Lost> {
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        while bytes < LINE_BYTES
+            && let Some(open) = self.open.front_mut()
+        {
+            let answer = match open {
+                Open::Oversized => rejected_alone(RejectReason::TooLarge),
+                Open::Frame(report) => match report.try_recv() {
+                    Ok(report) => answer_of(&report),
+                    Err(oneshot::error::TryRecvError::Empty) => break,
+                    Err(oneshot::error::TryRecvError::Closed) => return Err(Lost::NotStored),
+                },
+            };
+            self.open.pop_front();
+            bytes += answer.len();
+            answers.push(answer);
+        }
+        self.write(&answers);
+        Ok(())
+    }
+
+    fn write(&mut self, answers: &[String]) {
+        let answers: Vec<&str> = answers.iter().map(String::as_str).filter(|a| !a.is_empty()).collect();
+        if !answers.is_empty() {
+            let line = format!("{{\"settled\":[{}]}}\n", answers.join(","));
+            self.unsent.extend_from_slice(line.as_bytes());
+        }
+    }
+
+    async fn send(&mut self, socket: &UnixStream) -> Result<(), Lost> {
+        while !self.unsent.is_empty() {
+            match socket.try_write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.writable().await.map_err(|_| Lost::Peer)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Lost::Peer),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One element of an answer; empty for a frame of blank lines.
+fn answer_of(report: &Report) -> String {
+    match report.outcomes.as_deref() {
+        Some(outcomes) if outcomes.lines() > 0 => written(outcomes),
+        _ => String::new(),
+    }
+}
+
+fn rejected_alone(reason: RejectReason) -> String {
+    written(&Outcomes { kinds: vec![LineOutcome::Rejected(reason)], runs: vec![(0, 1)] })
+}
+
+fn written(outcomes: &Outcomes) -> String {
+    let kinds: Vec<Value> = outcomes.kinds.iter().map(kind).collect();
+    json!({ "lines": outcomes.lines(), "kinds": kinds, "runs": outcomes.runs }).to_string()
+}
+
+fn kind(kind: &LineOutcome) -> Value {
+    let numbers = |ids: &[StableId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    match kind {
+        LineOutcome::Decided { stored, refused } if refused.is_empty() => {
+            json!({ "stored": numbers(stored) })
+        }
+        LineOutcome::Decided { stored, refused } => {
+            json!({ "stored": numbers(stored), "refused": numbers(refused) })
+        }
+        LineOutcome::Rejected(reason) => json!({ "rejected": reason.label() }),
+    }
+}
