@@ -1,7 +1,7 @@
 //! Brings one destination up to date from the log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::state::Log;
+use crate::clock::instant_of;
 use crate::destination::{Chunk, Outlet, Parcel, Refused, Span};
 use crate::log::{Block, LogError, Position, Reader, StableId};
 use crate::route::{Handle, SourceId};
@@ -293,11 +294,4 @@ impl Reading {
 pub(super) fn source_of(block: &Block<'_>, plan: &Plan) -> SourceId {
     let table = plan.table();
     table.source(block.source()).unwrap_or(table.any_source())
-}
-
-pub(super) fn instant_of(unix_ms: u64) -> Instant {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let age = since.saturating_sub(Duration::from_millis(unix_ms));
-    let now = Instant::now();
-    now.checked_sub(age).unwrap_or(now)
 }

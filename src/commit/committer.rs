@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
@@ -15,6 +15,7 @@ use super::portion::{Intake, Portion, Waiting};
 use super::remover::Remover;
 use super::state::Log;
 use crate::buffer::Buffers;
+use crate::clock::unix_ms;
 use crate::destination::{Outlet, Parcel, Span};
 use crate::log::{
     CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Position, Room, SyncMode,
@@ -407,9 +408,4 @@ fn refuse(portion: Portion) {
         let Parcel { events, .. } = parcel;
         outlet.counters().add_dropped(DropReason::Overflow, events.into());
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,8 +12,8 @@ use std::sync::{MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 use super::keep::{DeadLetters, Shelf};
-use super::letters::now_unix_ms;
 use super::subject::{Subject, is_held_back};
+use crate::clock::unix_ms;
 use crate::log::{Folder, LogError, Marks, Position, Tombstones};
 
 /// An erasure that is noted, and not yet carried out.
@@ -47,7 +47,7 @@ impl DeadLetters {
             // then is erased, too.
             let end = Position(self.shelf(shelf).shared.end.load(Acquire));
             let before = Position::new(end.segment().saturating_add(1), 0);
-            tombstones.erase(user, anonymous, before, now_unix_ms())?;
+            tombstones.erase(user, anonymous, before, unix_ms())?;
         }
         Ok(noted)
     }
