@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::state::Log;
 use crate::clock::instant_of;
@@ -40,6 +40,18 @@ pub struct CatchUp {
     id: StableId,
     log: Arc<Log>,
     plans: Handle<Plan>,
+}
+
+/// Says so if a panic ends the reader.
+struct Fallen(Arc<Log>, Arc<Outlet>);
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(destination = self.1.name(), "the reader of the log panicked");
+            self.0.lose_reader();
+        }
+    }
 }
 
 /// Where reading goes on: at a record of a block.
@@ -98,6 +110,7 @@ impl CatchUp {
         let id = outlet.stable()?;
         let reader = Self { outlet, id, log, plans };
         Some(tokio::spawn(async move {
+            let _fallen = Fallen(Arc::clone(&reader.log), Arc::clone(&reader.outlet));
             for predecessor in &after {
                 predecessor.cancelled().await;
             }
@@ -144,7 +157,18 @@ impl CatchUp {
             };
             let end = self.log.end();
             let task = reading.go_on(end, room.min(READ_BYTES), self.id, self.plans.clone());
-            let (reading, read) = spawn_blocking(task).await.ok()?;
+            let (reading, read) = match spawn_blocking(task).await {
+                Ok(done) => done,
+                Err(fault) if fault.is_panic() => {
+                    // A fault of ours. The others need not suffer from it, and it may pass.
+                    let destination = self.outlet.name();
+                    error!(destination, "reading the log panicked; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                // The daemon ends.
+                Err(_) => return None,
+            };
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {
