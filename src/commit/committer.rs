@@ -337,6 +337,7 @@ impl Keeper {
         let mut gone: Vec<_> = self.cursors.iter().map(|(id, _)| id).collect();
         for outlet in followed.iter() {
             let Some(id) = outlet.stable() else { continue };
+            outlet.balance(handed);
             gone.retain(|other| *other != id);
             let position = outlet.cursor(handed);
             if self.cursors.get(id).is_none() {

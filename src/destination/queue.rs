@@ -63,8 +63,12 @@ struct State {
     ledger: Option<Ledger>,
     /// Where the first stands that was offered before that.
     offered_from: Option<Position>,
-    /// Events that are pending and still to be read from the log.
-    unread: u64,
+    /// Events that are pending and still to be read from the log: those that were committed without
+    /// being taken, less those that were read. Below zero while something was read before it was
+    /// offered, or was read although it had been delivered: see [`Outlet::balance`].
+    unread: i64,
+    /// Who goes on in its place.
+    successor: Option<Arc<Outlet>>,
     /// Nothing will deliver any more.
     ended: bool,
 }

@@ -1,12 +1,12 @@
 //! The hand-over of what is in the log: from memory while the destination keeps up, by its reader while
 //! it lags, and to whoever goes on in its place.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use super::Outlet;
-use crate::destination::ledger::{Ledger, Offer, Span};
+use super::{Outlet, State};
+use crate::destination::ledger::{Ledger, Span};
 use crate::destination::memory::Claim;
 use crate::destination::parcel::{Closed, Parcel, Refused};
 use crate::log::Position;
@@ -29,42 +29,38 @@ impl Outlet {
     pub fn offer_committed(self: &Arc<Self>, parcels: Vec<Parcel>, span: Span) {
         let events: u32 = parcels.iter().map(|parcel| parcel.events).sum();
         let mut state = self.lock();
-        if state.ended {
-            drop(state);
-            return self.counters.add_dropped(DropReason::Removed, events.into());
-        }
         self.counters.pending.fetch_add(events.into(), Relaxed);
-        let closed = state.closed;
-        let offer = state.ledger.as_mut().map_or(Offer::Skip, |ledger| ledger.offer(span));
-        match offer {
-            // They were read before they were offered.
-            Offer::Given => return,
-            Offer::Take if !closed => {}
-            Offer::Take | Offer::Skip => {
-                match &mut state.ledger {
-                    // Whoever goes on in its place reads them.
-                    Some(ledger) if offer == Offer::Take => ledger.fall_behind(span),
-                    Some(_) => {}
-                    // Its reader has not begun, and will give them.
-                    None => {
-                        state.offered_from.get_or_insert(span.begin);
-                    }
-                }
-                state.unread += u64::from(events);
-                return;
-            }
-        }
+        let may_take = !state.closed && state.ledger.as_ref().is_some_and(|it| it.takes(span));
         // Several small chunks are as good as one: what is larger waits for the reader.
-        if self.admit(&mut state, &parcels, Claim::Share) {
+        if may_take && self.admit(&mut state, &parcels, Claim::Share) {
             parcels.into_iter().for_each(|parcel| self.take(&mut state, parcel, Some(span)));
             return self.wake(state);
         }
-        if let Some(ledger) = &mut state.ledger {
-            ledger.fall_behind(span);
+        self.leave_committed(state, span, events);
+    }
+
+    /// What was committed, and is pending, is for the reader: its own, or that of whoever goes on in
+    /// its place.
+    fn leave_committed(&self, mut state: MutexGuard<'_, State>, span: Span, events: u32) {
+        if let Some(next) = state.successor.clone() {
+            drop(state);
+            // Never from memory: there may be more for it in the same part of the log, which it must
+            // get together with this.
+            return next.leave_committed(next.lock(), span, events);
         }
-        state.unread += u64::from(events);
-        self.wake(state);
-        self.changed.notify_one();
+        if state.ended {
+            return self.counters.drop_pending(DropReason::Removed, events);
+        }
+        state.unread += i64::from(events);
+        let Some(ledger) = &mut state.ledger else {
+            // Its reader has not begun, and will give them.
+            state.offered_from.get_or_insert(span.begin);
+            return;
+        };
+        if ledger.leave(span) {
+            self.wake(state);
+            self.changed.notify_one();
+        }
     }
 
     /// Gives what the reader found. What it gives is pending already.
@@ -81,7 +77,7 @@ impl Outlet {
             self.wake(state);
             return Err(Refused::Full(parcel));
         }
-        state.unread = state.unread.saturating_sub(parcel.events.into());
+        state.unread -= i64::from(parcel.events);
         self.take(&mut state, parcel, Some(span));
         self.wake(state);
         Ok(())
@@ -97,13 +93,17 @@ impl Outlet {
     /// Its reader has given everything before `position`, the end of a commit; whether the destination
     /// is live now, and the reader has to stop there.
     pub fn has_read_all_to(&self, position: Position) -> bool {
+        self.lock().ledger.as_mut().is_none_or(|ledger| ledger.has_read_all_to(position))
+    }
+
+    /// Everything before `handed` was offered. If everything before it was read, too, what was read and
+    /// never offered had been delivered before, by the one in whose place this one goes on.
+    pub fn balance(&self, handed: Position) {
         let mut state = self.lock();
-        let is_live = state.ledger.as_mut().is_none_or(|ledger| ledger.has_read_all_to(position));
-        if is_live {
-            // Some may have been read before they were offered, and counted then.
-            state.unread = 0;
+        if state.ledger.as_ref().is_some_and(|ledger| ledger.is_live_before(handed)) {
+            let unread = std::mem::take(&mut state.unread);
+            self.counters.add_repeated(unread.min(0).unsigned_abs());
         }
-        is_live
     }
 
     /// Where its reader is, while the destination lags.
@@ -118,29 +118,32 @@ impl Outlet {
         if !state.ledger.as_mut().is_some_and(|ledger| ledger.expire_before(position)) {
             return;
         }
-        let events = events.min(state.unread);
-        state.unread -= events;
-        self.counters.drop_pending_many(DropReason::Expired, events);
+        self.drop_unread(&mut state, DropReason::Expired, events);
     }
 
     /// Its reader found that so many events for it were removed from the log since they were stored.
     pub fn skip_erased(&self, events: u64) {
-        let mut state = self.lock();
-        let events = events.min(state.unread);
-        state.unread -= events;
-        self.counters.drop_pending_many(DropReason::Erased, events);
+        self.drop_unread(&mut self.lock(), DropReason::Erased, events);
+    }
+
+    /// So many of the unread events, or all if there are not so many, will not come.
+    fn drop_unread(&self, state: &mut State, reason: DropReason, events: u64) {
+        let events = events.min(u64::try_from(state.unread).unwrap_or(0));
+        state.unread -= i64::try_from(events).unwrap_or(i64::MAX);
+        self.counters.drop_pending_many(reason, events);
     }
 
     /// So many events are in the log for it that were stored before this process.
     pub fn add_unread(&self, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
         self.lock().unread += events;
-        self.counters.pending.fetch_add(i64::try_from(events).unwrap_or(i64::MAX), Relaxed);
+        self.counters.pending.fetch_add(events, Relaxed);
     }
 
     /// Events that wait for it in the log and are not in memory.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        self.lock().unread
+        u64::try_from(self.lock().unread).unwrap_or(0)
     }
 
     /// So many events were in memory when the delivery ended, and will be read from the log again:
@@ -149,16 +152,18 @@ impl Outlet {
         let mut state = self.lock();
         let settled = |ledger: &Ledger| ledger.settled_from(ledger.cursor(Position(u64::MAX)));
         let again = state.ledger.as_ref().map_or(0, settled);
-        state.unread += left + again;
+        state.unread += i64::try_from(left + again).unwrap_or(i64::MAX);
         drop(state);
         self.counters.add_repeated(again);
     }
 
-    /// Another outlet goes on in the place of `before`, which has ended, and reads what it has not.
-    /// Several take over in the order in which they came.
-    pub fn take_over(&self, before: &Self) {
+    /// Another outlet goes on in the place of `before`, which has ended, and reads what it has not, also
+    /// what is still to come for it: a worker may have had the table of before. Several take over in the
+    /// order in which they came.
+    pub fn take_over(self: &Arc<Self>, before: &Self) {
         let (unread, offered_from) = {
             let mut before = before.lock();
+            before.successor = Some(Arc::clone(self));
             (std::mem::take(&mut before.unread), before.offered_from.take())
         };
         let mut state = self.lock();
@@ -170,8 +175,9 @@ impl Outlet {
     pub fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
-        let events = std::mem::take(&mut state.unread);
-        self.counters.drop_pending_many(DropReason::Removed, events);
+        let unread = std::mem::take(&mut state.unread);
+        self.counters.add_repeated(unread.min(0).unsigned_abs());
+        self.counters.drop_pending_many(DropReason::Removed, u64::try_from(unread).unwrap_or(0));
     }
 
     /// Waits until the destination lags; where its reader has to begin.
