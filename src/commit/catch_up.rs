@@ -139,6 +139,8 @@ impl CatchUp {
     async fn read_from(&self, from: Position) -> Option<()> {
         // What was read and not given is read again: behind the last that was given.
         let mut place = Place { block: from, record: 0 };
+        let mut last = place;
+        let _ = self.outlet.was_given_back();
         let mut kept: Option<Reading> = None;
         let mut wanted = 0;
         loop {
@@ -151,6 +153,10 @@ impl CatchUp {
                 }
             };
             wanted = 0;
+            if self.outlet.was_given_back() {
+                kept = None;
+                place = last;
+            }
             let reading = match kept.take() {
                 Some(reading) => reading,
                 None => Reading::begin(&self.log, place).await?,
@@ -178,7 +184,8 @@ impl CatchUp {
                     continue;
                 }
             };
-            match self.give_all(read.portions, &mut place).await {
+            match self.give_all(read.portions, &mut place, &mut last).await {
+                Ok(()) if self.outlet.may_give_back() => continue,
                 Ok(()) => {}
                 Err(NotTaken::Closed) => return None,
                 Err(NotTaken::NoRoom(bytes)) => {
@@ -202,15 +209,21 @@ impl CatchUp {
         }
     }
 
-    /// Gives what was read, as far as there is room; `place` is behind what was given.
-    async fn give_all(&self, portions: Vec<Portion>, place: &mut Place) -> Result<(), NotTaken> {
+    /// Gives what was read, as far as there is room; `place` is behind what was given, `last` before the
+    /// last of it.
+    async fn give_all(
+        &self,
+        portions: Vec<Portion>,
+        place: &mut Place,
+        last: &mut Place,
+    ) -> Result<(), NotTaken> {
         for Portion { parcel, span, erased, next } in portions {
             self.give(parcel, span).await?;
             if erased > 0 {
                 self.outlet.skip_erased(erased);
             }
             self.outlet.has_read(next.block);
-            *place = next;
+            *last = std::mem::replace(place, next);
         }
         Ok(())
     }
@@ -280,6 +293,7 @@ impl Reading {
             while let Some((number, line)) = records.next() {
                 match line {
                     Some(line) => {
+                        bytes.reserve(line.len() + 1);
                         bytes.extend_from_slice(line);
                         bytes.push(b'\n');
                         events += 1;
@@ -287,7 +301,11 @@ impl Reading {
                     None => erased += 1,
                 }
                 let is_last = records.peek().is_none();
-                if bytes.len() < CHUNK_BYTES && !is_last || events == 0 {
+                // A large line comes alone: it may be more than there is room for.
+                let is_large = |line: Option<&[u8]>| line.is_some_and(|it| it.len() >= CHUNK_BYTES);
+                let is_full = bytes.len() >= CHUNK_BYTES
+                    || records.peek().is_none_or(|(_, next)| is_large(*next));
+                if !is_full || events == 0 {
                     continue;
                 }
                 let next = Place { block: span.begin, record: number + 1 };

@@ -133,6 +133,21 @@ impl Ledger {
         Entry(self.first + self.open.len() as u64 - 1)
     }
 
+    /// The parcel that was handed over last, and of which nothing is settled, will be read once more;
+    /// false if it is another one.
+    pub(super) fn take_back(&mut self, entry: Entry) -> bool {
+        let is_last = entry.0 + 1 == self.first + self.open.len() as u64;
+        let whole = self.open.back().copied().filter(|it| is_last && it.unsettled == it.events);
+        let Some(open) = whole else { return false };
+        self.open.pop_back();
+        let skipped_to = match self.feed {
+            Feed::Live { from } => from,
+            Feed::Lagging { from, skipped_to } => skipped_to.max(from),
+        };
+        self.feed = Feed::Lagging { from: open.begin, skipped_to };
+        true
+    }
+
     /// Events of a parcel were delivered, or dropped with a reason.
     pub(super) fn settle(&mut self, entry: Entry, events: u32) {
         let place = entry.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
@@ -232,6 +247,23 @@ mod tests {
         assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 1);
         ledger.settle(three, 3);
         assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 0);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_read_again_and_nothing_before_it() {
+        let mut ledger = Ledger::new(Position(10));
+        let one = ledger.enter(span(10, 20), 1);
+        let two = ledger.enter(span(20, 30), 1);
+        ledger.has_read(Position(40));
+        assert!(!ledger.take_back(one), "another one came behind it");
+        ledger.settle(one, 1);
+        assert!(ledger.take_back(two));
+        assert_eq!(ledger.lags_from(), Some(Position(20)));
+        assert_eq!(ledger.cursor(Position(40)), Position(20));
+        assert!(!ledger.has_read_all_to(Position(30)), "there is more up to 40");
+        let two = ledger.enter(span(20, 30), 1);
+        ledger.settle(two, 1);
+        assert!(!ledger.take_back(two), "it is settled");
     }
 
     #[test]

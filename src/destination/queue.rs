@@ -69,6 +69,8 @@ struct State {
     unread: i64,
     /// Who goes on in its place.
     successor: Option<Arc<Outlet>>,
+    /// Whether the parcel that was read last has to be read again.
+    given_back: bool,
     /// Nothing will deliver any more.
     ended: bool,
 }
@@ -100,12 +102,36 @@ pub struct Charge {
     entry: Option<Entry>,
     /// Where it stands in the log.
     stored_at: Option<Position>,
+    /// Whether it is more than the whole budget.
+    is_oversize: bool,
 }
 
 impl Charge {
     /// Where the events stand in the log, if they are in it.
     pub(super) fn stored_at(&self) -> Option<Position> {
         self.stored_at
+    }
+
+    /// Where the events stand in the log, if they can be given back to it: they are more than the whole
+    /// budget, and while they are in memory other destinations wait with theirs.
+    pub(super) fn oversize_at(&self) -> Option<Position> {
+        self.stored_at.filter(|_| self.is_oversize)
+    }
+
+    /// So many events, all of the parcel, will be read from the log again; false if they will not. Its
+    /// room stays taken: the reader begins when this is dropped.
+    pub(super) fn give_back(&self, events: u32) -> bool {
+        let mut state = self.outlet.lock();
+        let is_given = !state.closed
+            && self
+                .entry
+                .zip(state.ledger.as_mut())
+                .is_some_and(|(it, ledger)| ledger.take_back(it));
+        if is_given {
+            state.unread += i64::from(events);
+            state.given_back = true;
+        }
+        is_given
     }
 
     /// Events of the parcel were delivered, or dropped with a reason.
@@ -221,9 +247,9 @@ impl Outlet {
         state.pinned_bytes += bytes;
         state.queued.bytes += parcel.bytes();
         state.queued.events += parcel.events;
-        let stored_at = span.map(|span| span.begin);
-        parcel.charge =
-            Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry, stored_at }));
+        let (outlet, stored_at) = (Arc::clone(self), span.map(|span| span.begin));
+        let is_oversize = bytes > self.budget();
+        parcel.charge = Some(Arc::new(Charge { outlet, bytes, entry, stored_at, is_oversize }));
         state.parcels.push_back(parcel);
     }
 

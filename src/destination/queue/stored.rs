@@ -225,6 +225,21 @@ impl Outlet {
         }
     }
 
+    /// Whether the reader has to wait before it goes on: a parcel is larger than the whole room, and may
+    /// be given back.
+    #[must_use]
+    pub fn may_give_back(&self) -> bool {
+        let state = self.lock();
+        state.given_back || state.pinned_bytes > self.budget()
+    }
+
+    /// Whether the parcel that was read last was given back: it is to be read again. Asked once there is
+    /// room.
+    #[must_use]
+    pub fn was_given_back(&self) -> bool {
+        std::mem::take(&mut self.lock().given_back)
+    }
+
     /// Waits until something about its room changed, or for `limit`. For the reader.
     pub async fn changed(&self, limit: Duration) {
         let _ = tokio::time::timeout(limit, self.changed.notified()).await;
