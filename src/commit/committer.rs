@@ -230,7 +230,7 @@ impl Keeper {
                     }
                     self.log.set_full(true);
                     std::thread::sleep(FULL_LOOK);
-                    self.keep_house()?;
+                    self.make_way()?;
                 }
                 Err(CommitError::Fatal(fatal)) => return Err(fatal),
             }
@@ -301,9 +301,23 @@ impl Keeper {
                 warned = true;
             }
             std::thread::sleep(FULL_LOOK);
-            self.next_upkeep = Instant::now();
-            self.keep_house()?;
+            self.make_way()?;
         }
+    }
+
+    /// For a log that is full: releases what can be released now. That is also the newest segment, if
+    /// everything in it is settled and every cursor behind it is durable; or a volume that has no room
+    /// for two segments would stay full for ever.
+    fn make_way(&mut self) -> Result<(), LogError> {
+        self.next_upkeep = Instant::now();
+        self.keep_house()?;
+        let low = self.cursors.durable_low_water();
+        let is_settled = self.writer.segments().last().is_some_and(|newest| newest.end() <= low);
+        if is_settled && self.log.is_followed() && self.writer.leave_segment(unix_ms())? {
+            self.remover.remove(self.writer.retire(&self.cursors));
+            self.log.set_bytes(self.writer.size_bytes());
+        }
+        Ok(())
     }
 
     /// Saves cursors, releases and expires segments, syncs: what is due.
