@@ -147,7 +147,7 @@ impl DeadLetters {
         };
         let ingest =
             Open::start(settings, Shelf::Ingest, ingest_bytes, limits, &counters, fresh_key)?;
-        Ok(Self {
+        let dead_letters = Self {
             delivery,
             ingest,
             keeps_rejected: settings.keeps_rejected,
@@ -158,7 +158,9 @@ impl DeadLetters {
             turns: RwLock::default(),
             rewriting: Mutex::default(),
             waiting: AtomicBool::new(false),
-        })
+        };
+        dead_letters.show_erasures();
+        Ok(dead_letters)
     }
 
     /// Their numbers.

@@ -129,11 +129,13 @@ async fn an_erasure_that_a_crash_ended_is_gone_on_with_by_its_hashes() {
     wait_until(|| lines(&letters, Shelf::Ingest).len() == 2);
     tokio::task::spawn_blocking(move || {
         letters.note_erasure(Some("anna-7".to_owned()), None).unwrap();
+        assert_eq!(letters.counters().erasures_pending.load(Relaxed), 1);
         letters.finish();
     })
     .await
     .unwrap();
     let letters = open(folder.path(), 0);
+    assert_eq!(letters.counters().erasures_pending.load(Relaxed), 1);
     let is_shown = |letters: &DeadLetters, line: &str| {
         let noted = letters.noted(Shelf::Delivery);
         !is_held_back(&noted, line.as_bytes(), Position::START)
@@ -146,6 +148,7 @@ async fn an_erasure_that_a_crash_ended_is_gone_on_with_by_its_hashes() {
         assert_eq!(lines(&letters, Shelf::Delivery), [bert, anna]);
         assert_eq!(lines(&letters, Shelf::Ingest), [bert], "what can't be read may be hers");
         assert!(is_shown(&letters, anna), "it is over");
+        assert_eq!(letters.counters().erasures_pending.load(Relaxed), 0);
         letters.finish();
     })
     .await
