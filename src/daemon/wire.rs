@@ -363,6 +363,10 @@ impl Daemon {
                         error!("the log can't be written to; stopping");
                         return true;
                     }
+                    if self.committer.as_ref().is_some_and(|it| it.log().has_dead_reader()) {
+                        error!("a reader of the log died; stopping");
+                        return true;
+                    }
                     if self.dead_letters.as_ref().is_some_and(|it| it.failure().is_some()) {
                         error!("the dead letters can't be written to; stopping");
                         return true;
