@@ -29,6 +29,8 @@ pub mod metrics;
 
 pub mod buffer;
 
+pub mod clock;
+
 pub mod admin;
 
 pub mod daemon;

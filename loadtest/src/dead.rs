@@ -11,7 +11,7 @@ use crate::config::WhenFull;
 use crate::law::Counts;
 use crate::measure::{GROWTH_MAX_MIB, growth, sampled};
 use crate::round::{Findings, wait_for_arrival};
-use crate::scenario::{Bench, Scenario};
+use crate::scenario::{Bench, Case, Scenario};
 use crate::send::{Demand, Feed, Sent, send};
 use crate::sink::{Output, OutputKind};
 use crate::subject::{DaemonOptions, Subject};
@@ -47,13 +47,12 @@ pub struct DeadReport {
 /// When the daemon cannot be started, hangs up or does not answer.
 pub fn run(
     bench: &Bench,
-    scenario: Scenario,
-    destinations: usize,
+    case: Case,
     when_full: WhenFull,
     daemon: &DaemonOptions,
-    seconds: u64,
     scratch: &Path,
 ) -> io::Result<DeadReport> {
+    let Case { scenario, destinations, seconds } = case;
     let (plan, expectations) = bench.plan(destinations);
     let daemon = DaemonOptions { when_full: Some(when_full), ..daemon.clone() };
     let mut findings = Findings::default();

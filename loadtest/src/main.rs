@@ -12,7 +12,7 @@ use loadtest::config::WhenFull;
 use loadtest::corpus::{Corpus, Profile};
 use loadtest::relay::{self, Input};
 use loadtest::report;
-use loadtest::scenario::{Amount, Bench, Comparison, Scenario};
+use loadtest::scenario::{Amount, Bench, Case, Comparison, Scenario};
 use loadtest::sink::Output;
 use loadtest::subject::DaemonOptions;
 use loadtest::{acknowledge, catch_up, dead, troubled};
@@ -54,9 +54,7 @@ struct Run {
     #[arg(long, default_value_t = 8)]
     destinations: usize,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    daemon: DaemonArgs,
+    setup: Setup,
     /// Nobody listens on one destination; this is what happens to its events.
     #[arg(long, value_enum)]
     dead: Option<WhenFull>,
@@ -68,9 +66,7 @@ struct Run {
 #[derive(Debug, Args)]
 struct All {
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    daemon: DaemonArgs,
+    setup: Setup,
     /// One short round of each.
     #[arg(long)]
     quick: bool,
@@ -88,9 +84,7 @@ struct Troubled {
     #[arg(long, default_value_t = 15)]
     seconds: u64,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    daemon: DaemonArgs,
+    setup: Setup,
 }
 
 #[derive(Debug, Args)]
@@ -99,9 +93,7 @@ struct CatchUp {
     #[arg(long, default_value_t = 1)]
     destinations: usize,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    daemon: DaemonArgs,
+    setup: Setup,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +107,12 @@ struct Acknowledge {
     /// How long each phase is.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
+    #[command(flatten)]
+    setup: Setup,
+}
+
+#[derive(Debug, Args)]
+struct Setup {
     #[command(flatten)]
     load: LoadArgs,
     #[command(flatten)]
@@ -258,7 +256,7 @@ impl DaemonArgs {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(run) => match run.dead {
-            None => compare(&run.load, &run.daemon, &[(run.scenario, run.destinations)]),
+            None => compare(&run.setup, &[(run.scenario, run.destinations)]),
             Some(when_full) => run_dead(&run, when_full),
         },
         Command::All(all) => run_all(all),
@@ -283,7 +281,8 @@ fn main() -> ExitCode {
 /// Was nothing found wrong?
 type Outcome = Result<bool, Box<dyn Error>>;
 
-fn compare(load: &LoadArgs, daemon: &DaemonArgs, cases: &[(Scenario, usize)]) -> Outcome {
+fn compare(setup: &Setup, cases: &[(Scenario, usize)]) -> Outcome {
+    let Setup { load, daemon } = setup;
     let (options, bench) = (daemon.options()?, load.bench()?);
     let mut comparisons: Vec<Comparison> = Vec::new();
     for (scenario, destinations) in cases {
@@ -300,66 +299,66 @@ fn compare(load: &LoadArgs, daemon: &DaemonArgs, cases: &[(Scenario, usize)]) ->
 
 fn run_all(mut all: All) -> Outcome {
     if all.quick {
-        all.load.events = all.load.events.min(100_000);
-        all.load.rounds = 1;
-        all.load.paced_seconds = 1;
+        all.setup.load.events = all.setup.load.events.min(100_000);
+        all.setup.load.rounds = 1;
+        all.setup.load.paced_seconds = 1;
     }
     let mut cases = vec![(Scenario::TcpToFile, 3)];
     for scenario in Scenario::ALL {
         cases.extend([8, 64, 512].map(|destinations| (scenario, destinations)));
     }
-    compare(&all.load, &all.daemon, &cases)
+    compare(&all.setup, &cases)
 }
 
 fn run_dead(run: &Run, when_full: WhenFull) -> Outcome {
-    let options = run.daemon.options()?.ok_or("a relay has no dead destinations")?;
-    let bench = run.load.bench()?;
+    let options = run.setup.daemon.options()?.ok_or("a relay has no dead destinations")?;
+    let bench = run.setup.load.bench()?;
     let report = dead::run(
         &bench,
-        run.scenario,
-        run.destinations,
+        Case { scenario: run.scenario, destinations: run.destinations, seconds: run.dead_seconds },
         when_full,
         &options,
-        run.dead_seconds,
-        &run.load.scratch,
+        &run.setup.load.scratch,
     )?;
     eprintln!("{}", report::findings("dead destination", &report.findings));
     println!("{}", report::dead(&report));
-    run.load.write_json(&report)?;
+    run.setup.load.write_json(&report)?;
     Ok(report.findings.is_clean())
 }
 
 fn run_troubled(args: &Troubled) -> Outcome {
-    let mut options = args.daemon.with_log()?;
+    let mut options = args.setup.daemon.with_log()?;
     // Shorter than the default, so that those in trouble are tried all the time.
     options.retry_max = Some("2s".to_owned());
-    let (bench, scratch) = (args.load.bench()?, &args.load.scratch);
-    let report =
-        troubled::run(&bench, args.scenario, args.destinations, &options, args.seconds, scratch)?;
+    let (bench, scratch) = (args.setup.load.bench()?, &args.setup.load.scratch);
+    let &Troubled { scenario, destinations, seconds, .. } = args;
+    let case = Case { scenario, destinations, seconds };
+    let report = troubled::run(&bench, case, &options, scratch)?;
     eprintln!("{}", report::findings("troubled destinations", &report.findings));
     println!("{}", report::troubled(&report));
-    args.load.write_json(&report)?;
+    args.setup.load.write_json(&report)?;
     Ok(report.findings.is_clean())
 }
 
 fn run_catch_up(args: &CatchUp) -> Outcome {
-    let options = args.daemon.with_log()?;
-    let bench = args.load.bench()?;
-    let report = catch_up::run(&bench, args.destinations, &options, &args.load.scratch)?;
+    let options = args.setup.daemon.with_log()?;
+    let bench = args.setup.load.bench()?;
+    let report = catch_up::run(&bench, args.destinations, &options, &args.setup.load.scratch)?;
     eprintln!("{}", report::findings("catching up", &report.findings));
     println!("{}", report::catch_up(&report));
-    args.load.write_json(&report)?;
+    args.setup.load.write_json(&report)?;
     Ok(report.findings.is_clean())
 }
 
 fn run_acknowledge(args: &Acknowledge) -> Outcome {
-    let options = args.daemon.with_log()?;
+    let options = args.setup.daemon.with_log()?;
     let &Acknowledge { destinations, connections, seconds, .. } = args;
     let shape = acknowledge::Shape { destinations, connections, seconds };
-    let report = acknowledge::run(&args.load.bench()?, shape, &options, &args.load.scratch)?;
+    let report =
+        acknowledge::run(&args.setup.load.bench()?, shape, &options, &args.setup.load.scratch)?;
     eprintln!("{}", report::findings("answers", &report.findings));
     println!("{}", report::acknowledge(&report));
-    args.load.write_json(&report)?;
+    args.setup.load.write_json(&report)?;
     Ok(report.findings.is_clean())
 }
 

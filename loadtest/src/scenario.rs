@@ -59,6 +59,15 @@ impl Scenario {
     }
 }
 
+/// A campaign of its own: which way, to how many, for how long.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Case {
+    pub scenario: Scenario,
+    pub destinations: usize,
+    pub seconds: u64,
+}
+
 /// How much is sent, and how often.
 #[derive(Debug, Clone)]
 pub struct Amount {

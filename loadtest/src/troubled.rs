@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::measure::{growth, median, sampled};
 use crate::plan::{Plan, Rule};
 use crate::round::{Findings, wait_for_arrival};
-use crate::scenario::{Bench, Scenario};
+use crate::scenario::{Bench, Case, Scenario};
 use crate::send::{Demand, Feed, send};
 use crate::sink::Output;
 use crate::subject::{DaemonOptions, Subject};
@@ -68,20 +68,19 @@ pub struct TroubledReport {
 /// When the daemon cannot be started, hangs up or does not answer.
 pub fn run(
     bench: &Bench,
-    scenario: Scenario,
-    destinations: usize,
+    case: Case,
     daemon: &DaemonOptions,
-    seconds: u64,
     scratch: &Path,
 ) -> io::Result<TroubledReport> {
+    let Case { scenario, destinations, seconds } = case;
     let (healthy, _) = bench.plan(destinations);
     let beside = with_troubled(&healthy);
     let trouble = Trouble::start()?;
     let mut findings = Findings::default();
     let (mut rates, mut growths, mut rss_mib) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds() {
-        let alone = side(bench, scenario, &healthy, None, daemon, seconds, scratch)?;
-        let both = side(bench, scenario, &beside, Some(&trouble), daemon, seconds, scratch)?;
+        let alone = side(bench, case, &healthy, None, daemon, scratch)?;
+        let both = side(bench, case, &beside, Some(&trouble), daemon, scratch)?;
         rates.push([alone.events_per_second, both.events_per_second]);
         growths.push(growth(&both.rss_mib));
         rss_mib = both.rss_mib;
@@ -130,13 +129,13 @@ struct Side {
 
 fn side(
     bench: &Bench,
-    scenario: Scenario,
+    case: Case,
     plan: &Plan,
     trouble: Option<&Trouble>,
     daemon: &DaemonOptions,
-    seconds: u64,
     scratch: &Path,
 ) -> io::Result<Side> {
+    let Case { scenario, seconds, .. } = case;
     let expectations = bench.expectations(plan);
     let directory = tempfile::tempdir_in(scratch)?;
     let sink = bench.sink(scenario.output(), &expectations, directory.path())?;

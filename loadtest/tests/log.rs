@@ -3,26 +3,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod bench;
 
+use std::path::PathBuf;
+
+use bench::bench;
 use loadtest::round::Findings;
-use loadtest::scenario::{Amount, Bench, Scenario};
+use loadtest::scenario::{Case, Scenario};
 use loadtest::subject::DaemonOptions;
 use loadtest::{acknowledge, catch_up, troubled};
 
 const DESTINATIONS: usize = 4;
-
-fn bench() -> Bench {
-    Bench::new(Amount {
-        seed: 1,
-        templates: 1000,
-        events: 5000,
-        rate: 5000,
-        paced_seconds: 1,
-        rounds: 1,
-        relay: env!("CARGO_BIN_EXE_loadtest").into(),
-    })
-}
 
 /// With the log. The daemon stands beside the load test, as everything of one build does.
 fn daemon() -> DaemonOptions {
@@ -53,9 +44,8 @@ fn scratch() -> tempfile::TempDir {
 #[test]
 fn healthy_destinations_get_everything_beside_those_in_trouble() {
     let scratch = scratch();
-    let path: &Path = scratch.path();
-    let scenario = Scenario::HttpToHttp;
-    let report = troubled::run(&bench(), scenario, DESTINATIONS, &daemon(), 1, path).unwrap();
+    let case = Case { scenario: Scenario::HttpToHttp, destinations: DESTINATIONS, seconds: 1 };
+    let report = troubled::run(&bench(), case, &daemon(), scratch.path()).unwrap();
     assert_sound(&report.findings);
     assert!(report.troubled_answers > 0, "nobody was in trouble");
 }

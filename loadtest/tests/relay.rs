@@ -2,27 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bench;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use bench::bench;
 use loadtest::expect::Expectations;
 use loadtest::relay::Input;
 use loadtest::round::{Findings, Measured, Round};
-use loadtest::scenario::{Amount, Bench, Scenario};
+use loadtest::scenario::{Bench, Scenario};
 use loadtest::sink::OutputKind;
 use loadtest::subject::Subject;
-
-fn bench() -> Bench {
-    Bench::new(Amount {
-        seed: 1,
-        templates: 1000,
-        events: 5000,
-        rate: 5000,
-        paced_seconds: 1,
-        rounds: 1,
-        relay: env!("CARGO_BIN_EXE_loadtest").into(),
-    })
-}
 
 fn relay(
     bench: &Bench,

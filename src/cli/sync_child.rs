@@ -23,8 +23,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
     logging::start(Level::Info);
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line).map_err(|error| error.to_string());
-    let errand: Result<Errand, String> = read
-        .and_then(|_| serde_json::from_str(&line).map_err(|error| error.to_string()));
+    let errand: Result<Errand, String> =
+        read.and_then(|_| serde_json::from_str(&line).map_err(|error| error.to_string()));
     let errand = match errand {
         Ok(errand) => errand,
         Err(error) => {

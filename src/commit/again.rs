@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::catch_up::{CHUNK_BYTES, instant_of};
+use super::catch_up::CHUNK_BYTES;
 use super::portion::{Answer, Portion};
+use crate::clock::instant_of;
 use crate::consent::Nature;
 use crate::destination::{Chunk, Outlet, Parcel};
 use crate::ingest::Report;

@@ -1,15 +1,16 @@
 //! Brings one destination up to date from the log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::state::Log;
+use crate::clock::instant_of;
 use crate::consent::Nature;
 use crate::destination::{Chunk, Outlet, Parcel, Refused, Span};
 use crate::log::{Block, LogError, Position, Reader, StableId};
@@ -40,6 +41,18 @@ pub struct CatchUp {
     id: StableId,
     log: Arc<Log>,
     plans: Handle<Plan>,
+}
+
+/// Says so if a panic ends the reader.
+struct Fallen(Arc<Log>, Arc<Outlet>);
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(destination = self.1.name(), "the reader of the log panicked");
+            self.0.lose_reader();
+        }
+    }
 }
 
 /// Where reading goes on: at a record of a block.
@@ -98,6 +111,7 @@ impl CatchUp {
         let id = outlet.stable()?;
         let reader = Self { outlet, id, log, plans };
         Some(tokio::spawn(async move {
+            let _fallen = Fallen(Arc::clone(&reader.log), Arc::clone(&reader.outlet));
             for predecessor in &after {
                 predecessor.cancelled().await;
             }
@@ -126,6 +140,8 @@ impl CatchUp {
     async fn read_from(&self, from: Position) -> Option<()> {
         // What was read and not given is read again: behind the last that was given.
         let mut place = Place { block: from, record: 0 };
+        let mut last = place;
+        let _ = self.outlet.was_given_back();
         let mut kept: Option<Reading> = None;
         let mut wanted = 0;
         loop {
@@ -138,13 +154,28 @@ impl CatchUp {
                 }
             };
             wanted = 0;
+            if self.outlet.was_given_back() {
+                kept = None;
+                place = last;
+            }
             let reading = match kept.take() {
                 Some(reading) => reading,
                 None => Reading::begin(&self.log, place).await?,
             };
             let end = self.log.end();
             let task = reading.go_on(end, room.min(READ_BYTES), self.id, self.plans.clone());
-            let (reading, read) = spawn_blocking(task).await.ok()?;
+            let (reading, read) = match spawn_blocking(task).await {
+                Ok(done) => done,
+                Err(fault) if fault.is_panic() => {
+                    // A fault of ours. The others need not suffer from it, and it may pass.
+                    let destination = self.outlet.name();
+                    error!(destination, "reading the log panicked; trying again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                // The daemon ends.
+                Err(_) => return None,
+            };
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {
@@ -154,7 +185,8 @@ impl CatchUp {
                     continue;
                 }
             };
-            match self.give_all(read.portions, &mut place).await {
+            match self.give_all(read.portions, &mut place, &mut last).await {
+                Ok(()) if self.outlet.may_give_back() => continue,
                 Ok(()) => {}
                 Err(NotTaken::Closed) => return None,
                 Err(NotTaken::NoRoom(bytes)) => {
@@ -178,15 +210,21 @@ impl CatchUp {
         }
     }
 
-    /// Gives what was read, as far as there is room; `place` is behind what was given.
-    async fn give_all(&self, portions: Vec<Portion>, place: &mut Place) -> Result<(), NotTaken> {
+    /// Gives what was read, as far as there is room; `place` is behind what was given, `last` before the
+    /// last of it.
+    async fn give_all(
+        &self,
+        portions: Vec<Portion>,
+        place: &mut Place,
+        last: &mut Place,
+    ) -> Result<(), NotTaken> {
         for Portion { parcel, span, erased, next } in portions {
             self.give(parcel, span).await?;
             if erased > 0 {
                 self.outlet.skip_erased(erased);
             }
             self.outlet.has_read(next.block);
-            *place = next;
+            *last = std::mem::replace(place, next);
         }
         Ok(())
     }
@@ -256,6 +294,7 @@ impl Reading {
             while let Some((number, line)) = records.next() {
                 match line {
                     Some(line) => {
+                        bytes.reserve(line.len() + 1);
                         bytes.extend_from_slice(line);
                         bytes.push(b'\n');
                         events += 1;
@@ -263,15 +302,18 @@ impl Reading {
                     None => erased += 1,
                 }
                 let is_last = records.peek().is_none();
-                if bytes.len() < CHUNK_BYTES && !is_last || events == 0 {
+                // A large line comes alone: it may be more than there is room for.
+                let is_large = |line: Option<&[u8]>| line.is_some_and(|it| it.len() >= CHUNK_BYTES);
+                let is_full = bytes.len() >= CHUNK_BYTES
+                    || records.peek().is_none_or(|(_, next)| is_large(*next));
+                if !is_full || events == 0 {
                     continue;
                 }
                 let next = Place { block: span.begin, record: number + 1 };
                 let next = if is_last { self.place } else { next };
                 let whole = std::iter::once(0..bytes.len() as u32).collect();
                 let bytes = std::mem::take(&mut bytes);
-                let chunk =
-                    Chunk::stored(bytes, events, permitted_by, source, nature, received_at);
+                let chunk = Chunk::stored(bytes, events, permitted_by, source, nature, received_at);
                 let parcel = Parcel { chunk: Arc::new(chunk), ranges: whole, events, charge: None };
                 bytes_read += parcel.footprint();
                 portions.push(Portion { parcel, span, erased, next });
@@ -300,11 +342,4 @@ pub(super) fn source_of(block: &Block<'_>, plan: &Plan) -> SourceId {
 /// What the records of a block are to the rules.
 pub(super) fn nature_of(block: &Block<'_>) -> Nature {
     if block.are_deletions() { Nature::Deletion } else { Nature::Event }
-}
-
-pub(super) fn instant_of(unix_ms: u64) -> Instant {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let age = since.saturating_sub(Duration::from_millis(unix_ms));
-    let now = Instant::now();
-    now.checked_sub(age).unwrap_or(now)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::select;
@@ -15,6 +15,7 @@ use super::portion::{Intake, Portion, Waiting};
 use super::remover::Remover;
 use super::state::Log;
 use crate::buffer::Buffers;
+use crate::clock::unix_ms;
 use crate::destination::{Outlet, Parcel, Span};
 use crate::log::{
     CommitError, Cursors, FRAME_PAYLOAD_BYTES_MAX, Folder, LogError, Position, Room, SyncMode,
@@ -236,7 +237,7 @@ impl Keeper {
                     }
                     self.log.set_full(true);
                     std::thread::sleep(FULL_LOOK);
-                    self.keep_house()?;
+                    self.make_way()?;
                 }
                 Err(CommitError::Fatal(fatal)) => return Err(fatal),
             }
@@ -307,9 +308,23 @@ impl Keeper {
                 warned = true;
             }
             std::thread::sleep(FULL_LOOK);
-            self.next_upkeep = Instant::now();
-            self.keep_house()?;
+            self.make_way()?;
         }
+    }
+
+    /// For a log that is full: releases what can be released now. That is also the newest segment, if
+    /// everything in it is settled and every cursor behind it is durable; or a volume that has no room
+    /// for two segments would stay full for ever.
+    fn make_way(&mut self) -> Result<(), LogError> {
+        self.next_upkeep = Instant::now();
+        self.keep_house()?;
+        let low = self.cursors.durable_low_water();
+        let is_settled = self.writer.segments().last().is_some_and(|newest| newest.end() <= low);
+        if is_settled && self.log.is_followed() && self.writer.leave_segment(unix_ms())? {
+            self.remover.remove(self.writer.retire(&self.cursors));
+            self.log.set_bytes(self.writer.size_bytes());
+        }
+        Ok(())
     }
 
     /// Saves cursors, releases and expires segments, syncs: what is due.
@@ -343,6 +358,7 @@ impl Keeper {
         let mut gone: Vec<_> = self.cursors.iter().map(|(id, _)| id).collect();
         for outlet in followed.iter() {
             let Some(id) = outlet.stable() else { continue };
+            outlet.balance(handed);
             gone.retain(|other| *other != id);
             let position = outlet.cursor(handed);
             if self.cursors.get(id).is_none() {
@@ -414,9 +430,4 @@ fn refuse(portion: Portion) {
         let Parcel { events, .. } = parcel;
         outlet.counters().add_dropped(DropReason::Overflow, events.into());
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

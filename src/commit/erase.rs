@@ -58,8 +58,11 @@ impl Erasing {
         std::thread::Builder::new().name("erase".to_owned()).spawn(move || removal.run())?;
         let carried_out = (0, Position::START);
         let mut erasing = Self { tombstones, generation: 0, carried_out, wake };
-        if !erasing.tombstones.is_empty() {
-            info!(ids = erasing.tombstones.len(), "erasures are not yet carried out: going on");
+        if !erasing.tombstones.marks().is_empty() {
+            info!(
+                ids = erasing.tombstones.marks().len(),
+                "erasures are not yet carried out: going on"
+            );
             erasing.publish(log);
             erasing.begin(log);
         }
@@ -126,9 +129,9 @@ impl Erasing {
         // An erasure that came later may be about the same position.
         let later = u64::from(generation != self.generation);
         let limit = settled.min(Position(before.0.saturating_sub(later)));
-        let known = self.tombstones.len();
+        let known = self.tombstones.marks().len();
         self.tombstones.forget_before(limit)?;
-        if self.tombstones.len() != known {
+        if self.tombstones.marks().len() != known {
             let all_carried_out = later == 0;
             self.publish(log);
             if all_carried_out {
@@ -139,7 +142,7 @@ impl Erasing {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tombstones.is_empty()
+        self.tombstones.marks().is_empty()
     }
 
     fn publish(&mut self, log: &Log) {
@@ -148,7 +151,7 @@ impl Erasing {
     }
 
     fn begin(&self, log: &Log) {
-        log.set_erasures_pending(self.tombstones.len() as u64);
+        log.set_erasures_pending(self.tombstones.marks().len() as u64);
         // If it is full, the thread is about to look.
         let _ = self.wake.try_send(());
     }

@@ -27,7 +27,7 @@ mod tests;
 
 pub use again::Again;
 pub use catch_up::CatchUp;
-pub use committer::{Committer, Limits};
+pub use committer::{Committer, Keeper, Limits};
 pub use portion::{Answer, Intake, Portion};
 pub use review::{Review, Waiting, review};
 pub use state::Log;

@@ -43,6 +43,8 @@ pub struct Log {
     full: watch::Sender<bool>,
     counters: Arc<LogCounters>,
     failure: Mutex<Option<String>>,
+    /// Whether the reader of a destination ended although nobody told it to.
+    reader_died: AtomicBool,
 }
 
 impl Log {
@@ -63,6 +65,7 @@ impl Log {
             full: watch::Sender::new(false),
             counters: Arc::new(LogCounters { bytes: bytes.into(), ..LogCounters::default() }),
             failure: Mutex::default(),
+            reader_died: AtomicBool::new(false),
         }
     }
 
@@ -224,6 +227,17 @@ impl Log {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.lock().clone()
+    }
+
+    /// Whether the reader of a destination ended by a fault of ours: what it has not given would not
+    /// come before the next start.
+    #[must_use]
+    pub fn has_dead_reader(&self) -> bool {
+        self.reader_died.load(Relaxed)
+    }
+
+    pub(super) fn lose_reader(&self) {
+        self.reader_died.store(true, Relaxed);
     }
 
     pub(super) fn fail(&self, why: String) {

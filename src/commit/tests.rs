@@ -1,7 +1,9 @@
 //! Readers against a log on the disk.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -11,7 +13,8 @@ use super::catch_up::CatchUp;
 use super::state::Log;
 use crate::destination::{Amount, Memory, Outlet, OutletId};
 use crate::log::{
-    BlockBuilder, BlockHead, Disk, Folder, Kind, Options, Position, StableId, SyncMode, Writer,
+    BlockBuilder, BlockHead, Disk, Entry, FileSystem, Folder, Kind, LogFile, Open, Options,
+    Position, StableId, SyncMode, Writer,
 };
 use crate::metrics::DestinationCounters;
 use crate::route::{Handle, Missing, RoutingTable, SourceSpec, TableSpec, Unmapped};
@@ -39,7 +42,11 @@ fn line(number: usize) -> String {
 
 /// A log whose every event is for all destinations: `blocks` of `lines` each.
 fn log(root: &Path, blocks: usize, lines: usize) -> Arc<Log> {
-    let folder = Folder::open(Arc::new(Disk), root, Kind::Events).unwrap();
+    log_on(Arc::new(Disk), root, blocks, lines)
+}
+
+fn log_on(disk: Arc<dyn FileSystem>, root: &Path, blocks: usize, lines: usize) -> Arc<Log> {
+    let folder = Folder::open(disk, root, Kind::Events).unwrap();
     let options = Options {
         segment_bytes: 16 * 1024,
         max_bytes: 1 << 30,
@@ -71,12 +78,12 @@ fn log(root: &Path, blocks: usize, lines: usize) -> Arc<Log> {
 }
 
 /// A destination that begins at the start of the log.
-fn reader(log: &Arc<Log>, number: u32, room: usize) -> Arc<Outlet> {
+fn reader(log: &Arc<Log>, number: u32, room: usize, waiting: u64) -> Arc<Outlet> {
     let counters = Arc::new(DestinationCounters::default());
     let (id, memory) = (OutletId(number.into()), Memory::new(1 << 30));
     let stable = Some(StableId(number));
     let outlet = Outlet::new(id, number.to_string(), room, false, counters, &memory, stable);
-    outlet.add_unread(1000);
+    outlet.add_unread(waiting);
     CatchUp::start(Arc::clone(&outlet), Arc::clone(log), plans(), Vec::new(), || Position::START);
     outlet
 }
@@ -112,9 +119,10 @@ async fn those_that_are_down_keep_no_turn_to_read() {
     let log = log(root.path(), 1, 320);
     let expected: Vec<_> = (0..320).map(line).collect();
     // As many as there are turns, and none of them has room for a whole block.
-    let down: Vec<_> = (1..DESTINATIONS).map(|number| reader(&log, number, 64 * 1024)).collect();
+    let down: Vec<_> =
+        (1..DESTINATIONS).map(|number| reader(&log, number, 64 * 1024, 320)).collect();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let well = reader(&log, DESTINATIONS, 64 * 1024);
+    let well = reader(&log, DESTINATIONS, 64 * 1024, 320);
     assert!(take(&well, 320).await == expected, "in order, each once");
     for outlet in down {
         assert!(take(&outlet, 320).await == expected, "in order, each once");
@@ -130,10 +138,74 @@ async fn what_was_read_before_the_disk_failed_is_given_all_the_same() {
     let aside = root.path().join("aside");
     std::fs::rename(&segment, &aside).unwrap();
     std::fs::create_dir(&segment).unwrap();
-    let outlet = reader(&log, 1, 1 << 20);
+    let outlet = reader(&log, 1, 1 << 20, 60);
     tokio::time::sleep(Duration::from_millis(300)).await;
     std::fs::remove_dir(&segment).unwrap();
     std::fs::rename(&aside, &segment).unwrap();
     let expected: Vec<_> = (0..60).map(line).collect();
     assert!(take(&outlet, 60).await == expected, "in order, each once");
+}
+
+/// The disk, and a fault in our own code that shows when something is read.
+#[derive(Default)]
+struct Trap {
+    armed: AtomicBool,
+}
+
+impl FileSystem for Trap {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn LogFile>> {
+        assert!(how != Open::Read || !self.armed.swap(false, Relaxed), "the trap");
+        Disk.open(path, how)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        Disk.list(dir)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        Disk.unlink(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        Disk.free_bytes(dir)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_while_the_log_is_read_does_not_end_the_reading() {
+    let root: TempDir = tempfile::tempdir().unwrap();
+    let trap = Arc::new(Trap::default());
+    let log = log_on(Arc::clone(&trap) as _, root.path(), 60, 1);
+    trap.armed.store(true, Relaxed);
+    let outlet = reader(&log, 1, 1 << 20, 60);
+    let expected: Vec<_> = (0..60).map(line).collect();
+    assert!(take(&outlet, 60).await == expected, "in order, each once");
+    assert!(!trap.armed.load(Relaxed));
+}
+
+#[tokio::test]
+async fn a_reader_that_dies_is_not_missed_in_silence() {
+    let root: TempDir = tempfile::tempdir().unwrap();
+    let log = log(root.path(), 1, 1);
+    let counters = Arc::new(DestinationCounters::default());
+    let memory = Memory::new(1 << 20);
+    let stable = Some(StableId(1));
+    let outlet = Outlet::new(OutletId(1), "crm".into(), 1 << 20, false, counters, &memory, stable);
+    let reader =
+        CatchUp::start(outlet, Arc::clone(&log), plans(), Vec::new(), || panic!("a fault"));
+    assert!(!log.has_dead_reader());
+    assert!(reader.unwrap().await.is_err());
+    assert!(log.has_dead_reader());
 }

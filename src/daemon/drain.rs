@@ -1,6 +1,6 @@
 //! The stop, in the order of the data path: sources, workers, destinations.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::fleet::Fleet;
 use super::notify;
 use super::signal::{Asked, Signals};
-use crate::commit::Committer;
+use crate::commit::{Committer, Keeper};
 use crate::dead_letters::DeadLetters;
 use crate::shard::{Intake, Pool};
 use tokio::task::JoinSet;
@@ -18,6 +18,12 @@ use tokio::task::JoinSet;
 const CLOSE_EVERY: Duration = Duration::from_millis(100);
 /// How long workers have after every destination was closed: nothing is left that they could wait for.
 const WORKERS_LAST: Duration = Duration::from_secs(5);
+
+/// How long the last save may take once nobody waits any longer.
+const SAVE_LAST: Duration = Duration::from_secs(1);
+
+/// Whoever takes it out closes the log: it is in here while destinations deliver for the last time.
+type ToClose = Arc<Mutex<Option<Keeper>>>;
 
 /// What is being stopped.
 pub(super) struct Running {
@@ -43,7 +49,8 @@ pub(super) async fn drain(running: Running, patience: Duration, signals: &mut Si
     notify::stopping("draining");
     info!(?patience, "stopping: no new connections; what was read is delivered");
     let until = Instant::now() + patience;
-    let drained = drain_until(running, until);
+    let to_close = ToClose::default();
+    let drained = drain_until(running, until, &to_close);
     tokio::pin!(drained);
     loop {
         tokio::select! {
@@ -54,10 +61,16 @@ pub(super) async fn drain(running: Running, patience: Duration, signals: &mut Si
             }
         }
     }
+    // Before this, cursors are saved every now and then.
+    if let Some(keeper) = take(&to_close)
+        && timeout(SAVE_LAST, close_log(keeper)).await.is_err()
+    {
+        warn!("the log was not closed in time; some events may be delivered again");
+    }
     Drained { left: Vec::new(), failed: true }
 }
 
-async fn drain_until(running: Running, until: Instant) -> Drained {
+async fn drain_until(running: Running, until: Instant, to_close: &ToClose) -> Drained {
     let Running { mut sources, intake, pool, committer, dead_letters, mut fleet } = running;
     let stopped = async { while sources.join_next().await.is_some() {} };
     if timeout_at(until, stopped).await.is_err() {
@@ -79,7 +92,7 @@ async fn drain_until(running: Running, until: Instant) -> Drained {
         error!("a worker died; what it held is lost");
     }
     if let Some(committer) = committer {
-        let (left, sound) = finish_log(committer, fleet, until).await;
+        let (left, sound) = finish_log(committer, fleet, until, to_close).await;
         let buried = match dead_letters {
             Some(letters) => finish_dead_letters(letters).await,
             None => true,
@@ -99,23 +112,38 @@ async fn drain_until(running: Running, until: Instant) -> Drained {
 
 /// Stores the last events, delivers until `until`, and notes what was delivered. What is left is in the
 /// log: how many events, and whether the log is sound.
-async fn finish_log(committer: Committer, fleet: Fleet, until: Instant) -> (u64, bool) {
+async fn finish_log(
+    committer: Committer,
+    fleet: Fleet,
+    until: Instant,
+    to_close: &ToClose,
+) -> (u64, bool) {
     let log = Arc::clone(committer.log());
     let keeper = tokio::task::spawn_blocking(move || committer.join()).await.ok().flatten();
+    *to_close.lock().unwrap_or_else(PoisonError::into_inner) =
+        keeper.filter(|_| log.failure().is_none());
     let left = fleet.finish(until).await;
-    let Some(keeper) = keeper.filter(|_| log.failure().is_none()) else {
-        return (left.iter().map(|(_, events)| events).sum(), false);
+    let sound = match take(to_close) {
+        Some(keeper) => close_log(keeper).await,
+        None => false,
     };
-    let finished = tokio::task::spawn_blocking(move || keeper.finish()).await;
-    let sound = match finished {
+    (left.iter().map(|(_, events)| events).sum(), sound)
+}
+
+fn take(to_close: &ToClose) -> Option<Keeper> {
+    to_close.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Notes what was delivered; whether that is durable.
+async fn close_log(keeper: Keeper) -> bool {
+    match tokio::task::spawn_blocking(move || keeper.finish()).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             warn!("{error}; some events may be delivered again");
             false
         }
         Err(_) => false,
-    };
-    (left.iter().map(|(_, events)| events).sum(), sound)
+    }
 }
 
 /// Makes the last dead letters durable; whether all of them are.

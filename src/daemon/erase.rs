@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::book::{dead_letter_settings, fresh_key};
 use super::lock::DataDirLock;
 use crate::admin::{EraseAnswer, EraseRequest};
+use crate::clock::unix_ms;
 use crate::commit::Log;
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
@@ -144,9 +145,7 @@ pub fn erase_stopped(
 fn mark_log(path: &Path, user: Option<&str>, anonymous: Option<&str>) -> Result<(), LogError> {
     let folder = Folder::open(Arc::new(Disk), path, Kind::Events)?;
     let mut tombstones = Tombstones::open(&folder, fresh_key()?)?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     // Positions that are given out later are higher: a start always begins a new segment.
     let before = folder.end_on_disk()?;
-    tombstones.erase(user.map(str::as_bytes), anonymous.map(str::as_bytes), before, now_unix_ms)
+    tombstones.erase(user.map(str::as_bytes), anonymous.map(str::as_bytes), before, unix_ms())
 }

@@ -151,8 +151,7 @@ impl Daemon {
         let opened = match config.log.clone().zip(dead_letter_settings(&config, &names)) {
             None => None,
             Some((log, letters)) => {
-                let opening =
-                    tokio::task::spawn_blocking(move || {
+                let opening = tokio::task::spawn_blocking(move || {
                     Book::open(&log, &letters, rejections, workers)
                 });
                 Some(opening.await.map_err(|error| fail(error.to_string()))?.map_err(fail)?)
@@ -402,6 +401,10 @@ impl Daemon {
                     }
                     if self.committer.as_ref().is_some_and(Committer::is_dead) {
                         error!("the log can't be written to; stopping");
+                        return true;
+                    }
+                    if self.committer.as_ref().is_some_and(|it| it.log().has_dead_reader()) {
+                        error!("a reader of the log died; stopping");
                         return true;
                     }
                     if self.dead_letters.as_ref().is_some_and(|it| it.failure().is_some()) {

@@ -6,14 +6,14 @@
 //! hashes, not IDs, so letters that can't be read can't be searched for the ID any more: those that are
 //! older than the note then go, whoever's they are.
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
 use super::keep::{DeadLetters, Shelf};
-use super::letters::now_unix_ms;
 use super::subject::{Subject, is_held_back};
+use crate::clock::unix_ms;
 use crate::log::{Folder, LogError, Marks, Position, Tombstones};
 
 /// An erasure that is noted, and not yet carried out.
@@ -47,7 +47,10 @@ impl DeadLetters {
             // then is erased, too.
             let end = Position(self.shelf(shelf).shared.end.load(Acquire));
             let before = Position::new(end.segment().saturating_add(1), 0);
-            tombstones.erase(user, anonymous, before, now_unix_ms())?;
+            let erased = tombstones.erase(user, anonymous, before, unix_ms());
+            drop(tombstones);
+            self.show_erasures();
+            erased?;
         }
         Ok(noted)
     }
@@ -67,8 +70,9 @@ impl DeadLetters {
             let erased = self.rewrite(shelf, |block, line| {
                 subject.may_own(line) || is_held_back(others, line, block.position())
             })?;
-            self.tombstones(shelf).forget_before(Position(u64::MAX))?;
-            Ok(erased)
+            let forgotten = self.tombstones(shelf).forget_before(Position(u64::MAX));
+            self.show_erasures();
+            forgotten.map(|()| erased)
         };
         let erased: Vec<Result<u64, LogError>> =
             Shelf::ALL.into_iter().zip(&noted.others).map(erase).collect();
@@ -94,12 +98,19 @@ impl DeadLetters {
         self.tombstones(shelf).marks().clone()
     }
 
+    /// Most IDs are noted for both shelves.
+    pub(super) fn show_erasures(&self) {
+        let noted = Shelf::ALL.map(|shelf| self.tombstones(shelf).marks().len() as u64);
+        let most = noted.into_iter().max().unwrap_or(0);
+        self.counters().erasures_pending.store(most, Relaxed);
+    }
+
     fn tombstones(&self, shelf: Shelf) -> MutexGuard<'_, Tombstones> {
         self.shelf(shelf).tombstones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The erasures that are noted for the shelf in a folder that is only looked at.
+/// The erasures that are noted beside the log or the shelf in a folder that is only looked at.
 ///
 /// # Errors
 /// [`LogError`].

@@ -1,23 +1,20 @@
 //! The owner of both shelves.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, TrySendError, bounded};
+use crossbeam::channel::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, RwLockReadGuard, Semaphore, oneshot};
 use tracing::warn;
 
 use super::letters::{Letters, LettersWriter, Reason};
-use super::shelf::{Keeper, Limits, Refused, Request, Shared};
+use super::open::{GROUP_BYTES, Open};
+use super::shelf::{Limits, Refused, Request};
+use super::taken::Taken;
 use crate::consent::Nature;
-use crate::log::{
-    Block, Disk, Folder, Kind, LogError, Options, Position, SyncMode, Tombstones, Writer,
-    rewrite_segment,
-};
+use crate::log::{Block, Folder, LogError, Position, SyncMode, rewrite_segment};
 use crate::metrics::DeadLetterCounters;
 use crate::parse::RejectReason;
 use crate::route::SourceId;
@@ -25,22 +22,15 @@ use crate::route::SourceId;
 /// The part of the room that rejected lines may take: one of so many.
 pub const INGEST_SHARE: u64 = 4;
 
-/// A shelf has room for so many segments.
-const SEGMENTS: u64 = 8;
-/// Segments are not larger than those of the log.
-const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Letters that are written together, if a segment has room for them.
-const GROUP_BYTES: usize = 1024 * 1024;
-
 /// Letters that destinations have in the making and on their way, all together.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The least that one of them counts, which bounds their number.
 const KEPT_BYTES_MIN: usize = 16 * 1024;
 /// Requests that wait for a shelf: all that [`KEPT_BYTES_MAX`] admits, and what operators ask for.
-const REQUESTS_MAX: usize = KEPT_BYTES_MAX / KEPT_BYTES_MIN + 64;
+pub(super) const REQUESTS_MAX: usize = KEPT_BYTES_MAX / KEPT_BYTES_MIN + 64;
 
 /// Rejected lines on their way; what comes on top is lost.
-const OFFERED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+pub(super) const OFFERED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// How quickly they are written at most.
 const OFFERED_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
 /// How often they are synced, whatever the log does: nobody was told that they are stored.
@@ -101,31 +91,6 @@ impl Shelf {
     }
 }
 
-/// Letters that are to be taken out: per block, which lines, by their hash, and how often.
-#[derive(Debug, Default)]
-pub struct Taken(HashMap<Position, HashMap<blake3::Hash, u32>>);
-
-impl Taken {
-    /// Adds a letter.
-    pub fn add(&mut self, position: Position, line: &[u8]) {
-        *self.0.entry(position).or_default().entry(blake3::hash(line)).or_default() += 1;
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn take(&mut self, block: &Block<'_>, line: &[u8]) -> bool {
-        let Some(lines) = self.0.get_mut(&block.position()) else { return false };
-        let Some(times) = lines.get_mut(&blake3::hash(line)) else { return false };
-        let is_one = *times > 0;
-        *times = times.saturating_sub(1);
-        is_one
-    }
-}
-
 /// The dead letters of a running daemon.
 #[derive(Debug)]
 pub struct DeadLetters {
@@ -149,19 +114,8 @@ pub struct DeadLetters {
 #[derive(Debug)]
 pub struct Turn<'a>(#[expect(dead_code, reason = "it is held")] RwLockReadGuard<'a, ()>);
 
-/// A shelf that is being written to.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) folder: Folder,
-    requests: Sender<Request>,
-    pub(super) shared: Arc<Shared>,
-    /// The erasures that are not yet carried out here.
-    pub(super) tombstones: Mutex<Tombstones>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
 impl DeadLetters {
-    /// Opens both shelves and starts their threads. `fresh_key` is random: see [`Tombstones::open`].
+    /// Opens both shelves and starts their threads. `fresh_key` is random: see [`Tombstones::open`](crate::log::Tombstones::open).
     ///
     /// # Errors
     /// [`LogError`].
@@ -194,7 +148,7 @@ impl DeadLetters {
         };
         let ingest =
             Open::start(settings, Shelf::Ingest, ingest_bytes, limits, &counters, fresh_key)?;
-        Ok(Self {
+        let dead_letters = Self {
             delivery,
             ingest,
             keeps_rejected: settings.keeps_rejected,
@@ -205,7 +159,9 @@ impl DeadLetters {
             turns: RwLock::default(),
             rewriting: Mutex::default(),
             waiting: AtomicBool::new(false),
-        })
+        };
+        dead_letters.show_erasures();
+        Ok(dead_letters)
     }
 
     /// Their numbers.
@@ -229,9 +185,7 @@ impl DeadLetters {
     /// Why a shelf can't be written to any more, if so.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        [&self.delivery, &self.ingest].into_iter().find_map(|open| {
-            open.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        })
+        [&self.delivery, &self.ingest].into_iter().find_map(Open::failure)
     }
 
     /// Waits for room for letters of so many bytes; to be had before they are written, and to be held
@@ -426,258 +380,10 @@ impl DeadLetters {
 
     /// Makes everything durable and ends the threads. Blocks.
     pub fn finish(&self) {
-        for open in [&self.delivery, &self.ingest] {
-            // A thread that has failed has said so.
-            let _ = open.requests.send(Request::End);
-            let thread = open.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let _ = thread.map(JoinHandle::join);
-        }
-    }
-}
-
-impl Open {
-    fn start(
-        settings: &Settings,
-        shelf: Shelf,
-        max_bytes: u64,
-        limits: Limits,
-        counters: &Arc<DeadLetterCounters>,
-        fresh_key: [u8; 32],
-    ) -> Result<Self, LogError> {
-        let path = settings.folder.join(shelf.folder());
-        let folder = Folder::open(Arc::new(Disk), &path, Kind::DeadLetters)?;
-        let segment_bytes = (max_bytes / SEGMENTS).min(SEGMENT_BYTES_MAX) as u32;
-        let limits = Limits { group_bytes: GROUP_BYTES.min(segment_bytes as usize), ..limits };
-        let options = Options {
-            segment_bytes,
-            max_bytes,
-            // Below its floor the log takes no more events: what is in it must still be able to go.
-            free_floor_bytes: settings.free_floor_bytes / 2,
-            sync: limits.sync,
-        };
-        let (writer, report) = Writer::open(folder.clone(), options, Position::START, &mut |_| {})?;
-        if !(report.cut.is_none() && report.damage.is_none()) {
-            warn!(?report, shelf = shelf.folder(), "dead letters were damaged");
-        }
-        let tombstones = Mutex::new(Tombstones::open(&folder, fresh_key)?);
-        let bytes: fn(&DeadLetterCounters) -> &_ = match shelf {
-            Shelf::Delivery => |counters| &counters.delivery_bytes,
-            Shelf::Ingest => |counters| &counters.ingest_bytes,
-        };
-        bytes(counters).store(writer.size_bytes(), Relaxed);
-        let shared = Arc::new(Shared::new(writer.end()));
-        let (requests, receiver) = bounded(REQUESTS_MAX);
-        let keeper = Keeper {
-            writer,
-            limits,
-            shared: Arc::clone(&shared),
-            counters: Arc::clone(counters),
-            bytes,
-            next_upkeep: Instant::now(),
-            next_sync: Instant::now(),
-            emptied: None,
-        };
-        let thread = std::thread::Builder::new()
-            .name(format!("dead-{}", shelf.folder()))
-            .spawn(move || keeper.run(&receiver))
-            .map_err(|error| LogError::Poisoned(format!("cannot start its thread: {error}")))?;
-        Ok(Self { folder, requests, shared, tombstones, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Asks the thread and waits for its answer.
-    fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, LogError> {
-        let gone = || LogError::Poisoned("the dead letters are closed".to_owned());
-        let (sender, answer) = oneshot::channel();
-        self.requests.send(request(sender)).map_err(|_| gone())?;
-        answer.blocking_recv().map_err(|_| gone())
+        [&self.delivery, &self.ingest].into_iter().for_each(Open::finish);
     }
 }
 
 fn cut(kept: usize, of: u64) -> String {
     format!("{CUT}{kept} of {of} bytes were kept")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::dead_letters::{is_held_back, letters_of};
-    use crate::log::{Reader, StableId};
-
-    fn open(folder: &Path, free_floor_bytes: u64) -> DeadLetters {
-        let settings = Settings {
-            folder: folder.to_owned(),
-            max_bytes: 16 << 20,
-            max_age: Duration::from_secs(3600),
-            keeps_rejected: true,
-            sync: SyncMode::Commit,
-            sync_every: Duration::from_secs(1),
-            free_floor_bytes,
-            sources: Arc::new(["web".to_owned()]),
-        };
-        DeadLetters::open(&settings, [7; 32]).unwrap()
-    }
-
-    fn given_up(lines: &[&str]) -> Letters {
-        let mut writer = LettersWriter::new(Some(StableId(1)), 1, "0123456789abcdef");
-        writer.begin("web", Reason::GaveUp, "", Nature::Event, Instant::now());
-        lines.iter().for_each(|line| writer.push(line.as_bytes()));
-        writer.take()
-    }
-
-    async fn keep(letters: &DeadLetters, lines: &[&str]) {
-        assert!(letters.keep(given_up(lines), letters.turn().await).await);
-    }
-
-    fn erase(letters: &DeadLetters) -> u64 {
-        let noted = letters.note_erasure(Some("anna-7".to_owned()), None).unwrap();
-        letters.carry_out(&noted).unwrap()
-    }
-
-    fn rejected(letters: &DeadLetters, line: &[u8]) -> Letters {
-        let mut writer = LettersWriter::new(None, 0, "");
-        let reason = RejectReason::InvalidJson;
-        letters.write_rejected(&mut writer, SourceId(0), reason, "", line, Instant::now());
-        writer.take()
-    }
-
-    fn lines(letters: &DeadLetters, shelf: Shelf) -> Vec<String> {
-        let (folder, end) = letters.stored(shelf);
-        let mut reader = Reader::new(folder, Position::START);
-        let mut lines = Vec::new();
-        while let Some(block) = reader.next(end).unwrap() {
-            lines
-                .extend(letters_of(&block).map(|it| String::from_utf8_lossy(it.line).into_owned()));
-        }
-        lines
-    }
-
-    fn wait_until(done: impl Fn() -> bool) {
-        let since = Instant::now();
-        while !done() {
-            assert!(since.elapsed() < Duration::from_secs(20));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_erased_is_gone_from_the_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let letters = open(folder.path(), 0);
-        let (anna, bert) = (r#"{"userId":"anna-7"}"#, r#"{"userId":"bert-8"}"#);
-        keep(&letters, &[anna, bert, anna]).await;
-        keep(&letters, &[bert]).await;
-        letters.offer(rejected(&letters, b"{\"userId\":\"anna-7\""));
-        letters.offer(rejected(&letters, b"{\"userId\":\"bert-8\""));
-        wait_until(|| lines(&letters, Shelf::Ingest).len() == 2);
-        let letters = tokio::task::spawn_blocking(move || {
-            assert_eq!(erase(&letters), 3);
-            assert_eq!(erase(&letters), 0);
-            letters
-        });
-        let letters = letters.await.unwrap();
-        assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert]);
-        assert_eq!(lines(&letters, Shelf::Ingest), [r#"{"userId":"bert-8""#]);
-        // What comes afterwards is stored as before.
-        keep(&letters, &[anna]).await;
-        assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert, anna]);
-        let of_block = |line: &str| {
-            let (folder, end) = letters.stored(Shelf::Delivery);
-            let mut reader = Reader::new(folder, Position::START);
-            let mut taken = Taken::default();
-            while let Some(block) = reader.next(end).unwrap() {
-                if block.records().any(|record| record.line == line.as_bytes()) {
-                    taken.add(block.position(), line.as_bytes());
-                }
-            }
-            taken
-        };
-        let taken = of_block(anna);
-        tokio::task::spawn_blocking(move || {
-            assert_eq!(letters.remove(Shelf::Delivery, taken).unwrap(), 1);
-            assert_eq!(lines(&letters, Shelf::Delivery), [bert, bert]);
-            letters.finish();
-        })
-        .await
-        .unwrap();
-        let mut bytes = Vec::new();
-        for shelf in Shelf::ALL {
-            for file in std::fs::read_dir(folder.path().join(shelf.folder())).unwrap() {
-                let path = file.unwrap().path();
-                assert!(!path.ends_with(".unfinished"));
-                bytes.extend(std::fs::read(path).unwrap());
-            }
-        }
-        assert!(memchr::memmem::find(&bytes, b"anna").is_none());
-        assert!(memchr::memmem::find(&bytes, b"bert").is_some());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_erasure_that_a_crash_ended_is_gone_on_with_by_its_hashes() {
-        let folder = tempfile::tempdir().unwrap();
-        let letters = open(folder.path(), 0);
-        let (anna, bert) = (r#"{"userId":"anna-7"}"#, r#"{"userId":"bert-8"}"#);
-        keep(&letters, &[anna, bert]).await;
-        letters.offer(rejected(&letters, b"{\"userId\":\"bert-8\""));
-        letters.offer(rejected(&letters, bert.as_bytes()));
-        wait_until(|| lines(&letters, Shelf::Ingest).len() == 2);
-        tokio::task::spawn_blocking(move || {
-            letters.note_erasure(Some("anna-7".to_owned()), None).unwrap();
-            letters.finish();
-        })
-        .await
-        .unwrap();
-        let letters = open(folder.path(), 0);
-        let is_shown = |letters: &DeadLetters, line: &str| {
-            let noted = letters.noted(Shelf::Delivery);
-            !is_held_back(&noted, line.as_bytes(), Position::START)
-        };
-        assert!(!is_shown(&letters, anna) && is_shown(&letters, bert));
-        // Of the same user, and later.
-        keep(&letters, &[anna]).await;
-        tokio::task::spawn_blocking(move || {
-            letters.resume_erasures();
-            assert_eq!(lines(&letters, Shelf::Delivery), [bert, anna]);
-            assert_eq!(lines(&letters, Shelf::Ingest), [bert], "what can't be read may be hers");
-            assert!(is_shown(&letters, anna), "it is over");
-            letters.finish();
-        })
-        .await
-        .unwrap();
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn without_space_deliveries_wait_and_rejected_lines_are_lost_and_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let letters = open(folder.path(), u64::MAX);
-        let since = Instant::now();
-        assert!(!letters.keep(given_up(&["{}"]), letters.turn().await).await);
-        assert!(since.elapsed() > Duration::from_millis(300), "it must wait");
-        letters.offer(rejected(&letters, b"{"));
-        wait_until(|| letters.counters().lost.load(Relaxed) == 1);
-        assert_eq!(letters.counters().kept(Reason::GaveUp), 0);
-        assert_eq!(letters.failure(), None);
-        assert!(lines(&letters, Shelf::Delivery).is_empty());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn offers_take_a_bounded_amount_of_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        let letters = open(folder.path(), 0);
-        let line = vec![b'x'; 1 << 20];
-        let mut most = 0;
-        for _ in 0..100 {
-            letters.offer(rejected(&letters, &line));
-            most = most.max(letters.ingest.shared.offered_bytes.load(Relaxed));
-        }
-        assert!(most <= OFFERED_BYTES_MAX, "{most}");
-        let lost = letters.counters().lost.load(Relaxed);
-        assert!(lost >= 80, "{lost} lost");
-        wait_until(|| {
-            let kept = letters.counters().kept(Reason::Rejected(RejectReason::InvalidJson));
-            kept + letters.counters().lost.load(Relaxed) == 100
-        });
-        assert_eq!(letters.ingest.shared.offered_bytes.load(Relaxed), 0);
-    }
 }

@@ -1,7 +1,8 @@
 //! Letters being written.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
+use crate::clock::unix_ms_of;
 use crate::consent::Nature;
 use crate::log::{BlockBuilder, BlockHead, EncodedBlock, StableId};
 use crate::metrics::DeadLetterReason;
@@ -156,15 +157,6 @@ impl LettersWriter {
         self.bytes = 0;
         std::mem::take(&mut self.letters)
     }
-}
-
-fn unix_ms_of(at: Instant) -> u64 {
-    now_unix_ms().saturating_sub(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
-}
-
-pub(super) fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -22,13 +22,18 @@ mod erase;
 mod filter;
 mod keep;
 mod letters;
+mod open;
 mod rejections;
 mod shelf;
 mod subject;
+mod taken;
+#[cfg(test)]
+mod tests;
 
 pub use erase::{Noted, noted_in};
 pub use filter::{Filter, Letter, letters_of};
-pub use keep::{DeadLetters, INGEST_SHARE, Settings, Shelf, Taken, Turn};
+pub use keep::{DeadLetters, INGEST_SHARE, Settings, Shelf, Turn};
 pub use letters::{Letters, LettersWriter, Reason};
 pub use rejections::{ModelRejections, Oldest, Rejections, noted as rejection};
 pub use subject::{Subject, is_held_back};
+pub use taken::Taken;

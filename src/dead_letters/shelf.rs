@@ -8,7 +8,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::letters::{Letters, now_unix_ms};
+use super::letters::Letters;
+use crate::clock::unix_ms;
 use crate::log::{
     CommitError, LogError, Position, Reader, Rewritten, Room, SegmentInfo, SyncMode, Writer,
     rewrite_segment,
@@ -137,7 +138,7 @@ impl Keeper {
                 LogError::Poisoned("a dead letter does not fit in a frame".to_owned())
             })?;
         }
-        match self.writer.commit(now_unix_ms()) {
+        match self.writer.commit(unix_ms()) {
             Ok(_) => {}
             Err(CommitError::Refused(refused)) => {
                 self.refuse(group, &refused.to_string());
@@ -232,7 +233,7 @@ impl Keeper {
 
     fn expire_old(&mut self) -> Result<(), LogError> {
         let max_age = u64::try_from(self.limits.max_age.as_millis()).unwrap_or(u64::MAX);
-        let now = now_unix_ms();
+        let now = unix_ms();
         let is_over = |segment: SegmentInfo, age: u64| {
             segment.created_unix_ms.is_some_and(|created| created.saturating_add(age) < now)
         };

@@ -2,7 +2,7 @@
 //! delivered or dropped and counted.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{MutexGuard, watch};
@@ -12,12 +12,13 @@ use super::batch::{Batch, Keys, Piece};
 use super::deliver::Orders;
 use super::erase::{Erasures, erase};
 use super::health::Health;
-use super::queue::Outlet;
+use super::queue::{Charge, Outlet};
 use super::rejudge::{Rules, judge_again};
 use super::retry::{self, Outcome};
 use super::sink::Sink;
 use crate::config::Retry;
 use crate::dead_letters::{DeadLetters, Reason, Rejections};
+use crate::log::Position;
 use crate::metrics::{DeliveryMetrics, DropReason};
 use crate::route::Handle;
 use crate::shard::Plan;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
     pub(super) rejections: Option<Arc<Rejections>>,
     pub(super) orders: watch::Receiver<Orders>,
+    /// See [`Left`].
+    pub(super) left: Mutex<Option<Left>>,
 }
 
 /// What is left when the time to stop has come.
@@ -93,6 +96,7 @@ pub(super) async fn stopped(orders: &mut watch::Receiver<Orders>) {
 /// Delivers the one batch in `parts`, or all that it is split into, in order.
 async fn deliver(shared: &Shared, sink: &mut Sink, parts: &mut Parts) {
     let mut trial = Trial::new(shared);
+    trial.resume(parts);
     while let Some(batch) = parts.waiting.front_mut() {
         let turn = trial.wait_for_turn().await;
         if let Turn::GiveUp = turn {
@@ -127,17 +131,11 @@ async fn deliver(shared: &Shared, sink: &mut Sink, parts: &mut Parts) {
             }
             Outcome::Retry { after, why } => {
                 shared.health.fails(&why, Instant::now());
-                shared.bury_rejected(parts).await;
-                if !trial.may_try_again(after, why) {
-                    trial.give_up(parts).await;
-                }
+                trial.failed(after, why, parts).await;
             }
             Outcome::Hold { why } => {
                 shared.health.holds(&why, Instant::now());
-                shared.bury_rejected(parts).await;
-                if !trial.may_try_again(None, why) {
-                    trial.give_up(parts).await;
-                }
+                trial.failed(None, why, parts).await;
             }
         }
     }
@@ -156,6 +154,33 @@ enum Turn {
 
 /// How often a batch that waits looks whether another table is in force.
 const PLAN_LOOK: Duration = Duration::from_millis(250);
+
+/// What is known of a batch that was left to the log between two attempts.
+#[derive(Debug)]
+pub(super) struct Left {
+    stored_at: Position,
+    first: Option<Instant>,
+    failures: u32,
+    why: String,
+}
+
+/// What a batch takes that is nothing but one event larger than the destination's room.
+fn oversize(batch: &Batch) -> Option<&Arc<Charge>> {
+    match batch.pieces() {
+        [piece] => piece.charge().filter(|charge| charge.oversize_at().is_some()),
+        _ => None,
+    }
+}
+
+/// Lets go of a batch that keeps the events of other destinations waiting, if it comes from the log
+/// again. Nothing else of the destination does before the charge is dropped.
+fn give_back(parts: &mut Parts) -> Option<(Arc<Charge>, Position)> {
+    let [batch] = parts.waiting.make_contiguous() else { return None };
+    let charge = Arc::clone(oversize(batch)?);
+    let stored_at = charge.oversize_at()?;
+    charge.give_back(batch.events()).then(|| parts.waiting.clear())?;
+    Some((charge, stored_at))
+}
 
 /// The attempts at a batch and at what it was split into.
 struct Trial<'s> {
@@ -235,6 +260,30 @@ impl<'s> Trial<'s> {
         self.probe = None;
     }
 
+    /// Goes on with what was left to the log after an attempt.
+    fn resume(&mut self, parts: &Parts) {
+        let stored_at = parts.waiting.front().and_then(oversize).and_then(|it| it.oversize_at());
+        let left = self.shared.left_to_log().take();
+        if let Some(left) = left.filter(|left| Some(left.stored_at) == stored_at) {
+            (self.first, self.failures, self.why) = (left.first, left.failures, left.why);
+        }
+    }
+
+    /// Prepares the next attempt, or gives up.
+    async fn failed(&mut self, after: Option<Duration>, why: String, parts: &mut Parts) {
+        self.shared.bury_rejected(parts).await;
+        if !self.may_try_again(after, why) {
+            return self.give_up(parts).await;
+        }
+        let Some((charge, stored_at)) = give_back(parts) else { return };
+        let (first, failures, why) = (self.first, self.failures, std::mem::take(&mut self.why));
+        *self.shared.left_to_log() = Some(Left { stored_at, first, failures, why });
+        let next = self.next.unwrap_or_else(Instant::now);
+        // Orders to end: whoever goes on with it reads it.
+        let _ = timeout_at(next, self.orders.changed()).await;
+        drop(charge);
+    }
+
     /// Sets the time of the next attempt; `false` if that was the last one.
     fn may_try_again(&mut self, after: Option<Duration>, why: String) -> bool {
         self.why = why;
@@ -269,6 +318,10 @@ impl<'s> Trial<'s> {
 }
 
 impl Shared {
+    fn left_to_log(&self) -> std::sync::MutexGuard<'_, Option<Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until the daemon stops while the destination is in trouble: what it has not taken is in
     /// the log, and waiting for it would only delay the stop.
     async fn leaves_to_log(&self) {

@@ -76,6 +76,11 @@ impl Piece {
         self.held.charge.as_ref().and_then(|charge| charge.stored_at())
     }
 
+    /// The room that it takes.
+    pub(super) fn charge(&self) -> Option<&Arc<Charge>> {
+        self.held.charge.as_ref()
+    }
+
     /// The generation of erasures under which the lines were looked at last.
     pub(super) fn looked_at(&self) -> u64 {
         self.looked_at

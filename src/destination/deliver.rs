@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant as ReceivedAt;
 
 use tokio::sync::watch;
@@ -87,6 +87,7 @@ impl Running {
             rejections,
             outlet: Arc::clone(&outlet),
             orders,
+            left: Mutex::default(),
         };
         let delivery = Delivery {
             shared: Arc::new(shared),

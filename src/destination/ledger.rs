@@ -54,17 +54,6 @@ pub(super) struct Ledger {
     last: (Position, u64),
 }
 
-/// What to do with parcels from memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
-    /// They are the destination's if it has room.
-    Take,
-    /// The reader will give them, or has given some.
-    Skip,
-    /// The reader has given them.
-    Given,
-}
-
 impl Ledger {
     /// A destination that is done with everything before `from`, and whose reader has to look at what
     /// is in the log behind it.
@@ -73,21 +62,30 @@ impl Ledger {
         Self { feed, open: VecDeque::new(), first: 0, last: (Position::START, 0) }
     }
 
-    /// Asked about parcels from memory.
-    pub(super) fn offer(&mut self, span: Span) -> Offer {
+    /// Whether parcels from memory are the destination's if it has room.
+    pub(super) fn takes(&self, span: Span) -> bool {
+        matches!(self.feed, Feed::Live { from } if span.end > from)
+    }
+
+    /// Parcels from memory were not taken: the reader will give them, or has given them. Whether the
+    /// destination falls behind with them.
+    pub(super) fn leave(&mut self, span: Span) -> bool {
         match &mut self.feed {
-            Feed::Live { from } | Feed::Lagging { from, .. } if span.end <= *from => Offer::Given,
-            Feed::Live { .. } => Offer::Take,
+            Feed::Live { from } | Feed::Lagging { from, .. } if span.end <= *from => false,
+            Feed::Live { .. } => {
+                self.feed = Feed::Lagging { from: span.begin, skipped_to: span.end };
+                true
+            }
             Feed::Lagging { skipped_to, .. } => {
                 *skipped_to = (*skipped_to).max(span.end);
-                Offer::Skip
+                false
             }
         }
     }
 
-    /// There was no room for parcels from memory.
-    pub(super) fn fall_behind(&mut self, span: Span) {
-        self.feed = Feed::Lagging { from: span.begin, skipped_to: span.end };
+    /// Whether the destination is live, and its reader has given nothing from behind `position`.
+    pub(super) fn is_live_before(&self, position: Position) -> bool {
+        matches!(self.feed, Feed::Live { from } if from <= position)
     }
 
     /// Where the reader has to begin, if the destination lags.
@@ -133,6 +131,21 @@ impl Ledger {
     pub(super) fn enter(&mut self, span: Span, events: u32) -> Entry {
         self.open.push_back(Open { begin: span.begin, events, unsettled: events });
         Entry(self.first + self.open.len() as u64 - 1)
+    }
+
+    /// The parcel that was handed over last, and of which nothing is settled, will be read once more;
+    /// false if it is another one.
+    pub(super) fn take_back(&mut self, entry: Entry) -> bool {
+        let is_last = entry.0 + 1 == self.first + self.open.len() as u64;
+        let whole = self.open.back().copied().filter(|it| is_last && it.unsettled == it.events);
+        let Some(open) = whole else { return false };
+        self.open.pop_back();
+        let skipped_to = match self.feed {
+            Feed::Live { from } => from,
+            Feed::Lagging { from, skipped_to } => skipped_to.max(from),
+        };
+        self.feed = Feed::Lagging { from: open.begin, skipped_to };
+        true
     }
 
     /// Events of a parcel were delivered, or dropped with a reason.
@@ -198,20 +211,23 @@ mod tests {
     fn what_the_reader_has_given_is_not_taken_from_memory_again() {
         let mut ledger = Ledger::new(Position(10));
         assert!(ledger.has_read_all_to(Position(40)));
-        assert_eq!(ledger.offer(span(30, 40)), Offer::Given);
-        assert_eq!(ledger.offer(span(40, 50)), Offer::Take);
+        assert!(!ledger.takes(span(30, 40)));
+        assert!(!ledger.leave(span(30, 40)));
+        assert_eq!(ledger.lags_from(), None);
+        assert!(ledger.takes(span(40, 50)));
     }
 
     #[test]
     fn who_falls_behind_is_live_again_only_when_nothing_was_skipped() {
         let mut ledger = live(10);
-        assert_eq!(ledger.offer(span(10, 20)), Offer::Take);
-        ledger.fall_behind(span(10, 20));
+        assert!(ledger.takes(span(10, 20)));
+        assert!(ledger.leave(span(10, 20)));
         assert_eq!(ledger.lags_from(), Some(Position(10)));
-        assert_eq!(ledger.offer(span(20, 30)), Offer::Skip);
+        assert!(!ledger.takes(span(20, 30)));
+        assert!(!ledger.leave(span(20, 30)));
         assert!(!ledger.has_read_all_to(Position(20)));
         assert_eq!(ledger.cursor(Position(30)), Position(20));
-        assert_eq!(ledger.offer(span(30, 40)), Offer::Skip);
+        assert!(!ledger.leave(span(30, 40)));
         assert!(!ledger.has_read_all_to(Position(30)));
         assert!(ledger.has_read_all_to(Position(40)));
         assert_eq!(ledger.cursor(Position(40)), Position(40));
@@ -231,6 +247,23 @@ mod tests {
         assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 1);
         ledger.settle(three, 3);
         assert_eq!(ledger.settled_from(ledger.cursor(Position(40))), 0);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_read_again_and_nothing_before_it() {
+        let mut ledger = Ledger::new(Position(10));
+        let one = ledger.enter(span(10, 20), 1);
+        let two = ledger.enter(span(20, 30), 1);
+        ledger.has_read(Position(40));
+        assert!(!ledger.take_back(one), "another one came behind it");
+        ledger.settle(one, 1);
+        assert!(ledger.take_back(two));
+        assert_eq!(ledger.lags_from(), Some(Position(20)));
+        assert_eq!(ledger.cursor(Position(40)), Position(20));
+        assert!(!ledger.has_read_all_to(Position(30)), "there is more up to 40");
+        let two = ledger.enter(span(20, 30), 1);
+        ledger.settle(two, 1);
+        assert!(!ledger.take_back(two), "it is settled");
     }
 
     #[test]

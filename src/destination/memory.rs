@@ -9,7 +9,9 @@
 //!   and gives it back when the last one is done with it.
 //! - A line may be larger than the whole `buffer` of a destination that has to have it. Such a chunk
 //!   is the *exception*, of which there is one at a time, with that one line in it, whatever the
-//!   number of destinations that wait for it.
+//!   number of destinations that wait for it. With a log nobody has it for longer than an attempt takes:
+//!   one that failed gives the line back to the log until the next, so that a destination that is down
+//!   keeps no other one waiting.
 //!
 //! What always holds: the chunks that are pinned take at most `memory_max` and one line. What cannot
 //! be had waits, or is dropped, by the rule of the destination.

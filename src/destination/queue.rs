@@ -1,5 +1,7 @@
 //! The bounded hand-over from workers to one destination's delivery.
 
+mod stored;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::chunk::Chunk;
-use super::ledger::{Entry, Ledger, Offer, Span};
+use super::ledger::{Entry, Ledger, Span};
 use super::memory::{Claim, Memory};
 use super::parcel::{Amount, Closed, Parcel, Refused};
 use crate::log::{Position, StableId};
-use crate::metrics::{DestinationCounters, DropReason};
+use crate::metrics::DestinationCounters;
 
 /// Names a running destination for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,8 +63,14 @@ struct State {
     ledger: Option<Ledger>,
     /// Where the first stands that was offered before that.
     offered_from: Option<Position>,
-    /// Events that are pending and still to be read from the log.
-    unread: u64,
+    /// Events that are pending and still to be read from the log: those that were committed without
+    /// being taken, less those that were read. Below zero while something was read before it was
+    /// offered, or was read although it had been delivered: see [`Outlet::balance`].
+    unread: i64,
+    /// Who goes on in its place.
+    successor: Option<Arc<Outlet>>,
+    /// Whether the parcel that was read last has to be read again.
+    given_back: bool,
     /// Nothing will deliver any more.
     ended: bool,
 }
@@ -94,12 +102,36 @@ pub struct Charge {
     entry: Option<Entry>,
     /// Where it stands in the log.
     stored_at: Option<Position>,
+    /// Whether it is more than the whole budget.
+    is_oversize: bool,
 }
 
 impl Charge {
     /// Where the events stand in the log, if they are in it.
     pub(super) fn stored_at(&self) -> Option<Position> {
         self.stored_at
+    }
+
+    /// Where the events stand in the log, if they can be given back to it: they are more than the whole
+    /// budget, and while they are in memory other destinations wait with theirs.
+    pub(super) fn oversize_at(&self) -> Option<Position> {
+        self.stored_at.filter(|_| self.is_oversize)
+    }
+
+    /// So many events, all of the parcel, will be read from the log again; false if they will not. Its
+    /// room stays taken: the reader begins when this is dropped.
+    pub(super) fn give_back(&self, events: u32) -> bool {
+        let mut state = self.outlet.lock();
+        let is_given = !state.closed
+            && self
+                .entry
+                .zip(state.ledger.as_mut())
+                .is_some_and(|(it, ledger)| ledger.take_back(it));
+        if is_given {
+            state.unread += i64::from(events);
+            state.given_back = true;
+        }
+        is_given
     }
 
     /// Events of the parcel were delivered, or dropped with a reason.
@@ -179,46 +211,55 @@ impl Outlet {
     /// # Errors
     /// Gives the parcel back with the reason.
     pub fn offer(self: &Arc<Self>, parcel: Parcel) -> Result<(), Refused> {
-        let (bytes, events) = (parcel.footprint(), parcel.events);
-        let claim = self.claim(bytes);
+        let claim = self.claim(parcel.footprint());
         let mut state = self.lock();
         if state.closed {
             return Err(Refused::Closed(parcel));
         }
-        if !self.has_room(&state, claim, bytes) || !self.admits(&parcel.chunk, claim) {
-            state.pressed = true;
-            drop(state);
-            self.offered.notify_one();
+        if !self.admit(&mut state, std::slice::from_ref(&parcel), claim) {
+            self.wake(state);
             return Err(if self.drops_newest {
                 Refused::Overflow(parcel)
             } else {
                 Refused::Full(parcel)
             });
         }
-        self.take(&mut state, parcel, bytes, None, None);
-        self.counters.pending.fetch_add(events.into(), Relaxed);
+        self.counters.pending.fetch_add(parcel.events.into(), Relaxed);
+        self.take(&mut state, parcel, None);
+        self.wake(state);
+        Ok(())
+    }
+
+    /// Whether there is room for these parcels, all together; if not, the delivery is to make some.
+    fn admit(&self, state: &mut State, parcels: &[Parcel], claim: Claim) -> bool {
+        let bytes = parcels.iter().map(Parcel::footprint).sum();
+        let is_admitted = self.has_room(state, claim, bytes)
+            && parcels.iter().all(|parcel| self.admits(&parcel.chunk, claim));
+        state.pressed |= !is_admitted;
+        is_admitted
+    }
+
+    /// Takes what was admitted; `span` is where it stands in the log, if it is there.
+    fn take(self: &Arc<Self>, state: &mut State, mut parcel: Parcel, span: Option<Span>) {
+        let bytes = parcel.footprint();
+        let ledger = state.ledger.as_mut();
+        let entry = span.zip(ledger).map(|(span, ledger)| ledger.enter(span, parcel.events));
+        state.pinned_bytes += bytes;
+        state.queued.bytes += parcel.bytes();
+        state.queued.events += parcel.events;
+        let (outlet, stored_at) = (Arc::clone(self), span.map(|span| span.begin));
+        let is_oversize = bytes > self.budget();
+        parcel.charge = Some(Arc::new(Charge { outlet, bytes, entry, stored_at, is_oversize }));
+        state.parcels.push_back(parcel);
+    }
+
+    /// Wakes the delivery if there is something for it to do.
+    fn wake(&self, state: MutexGuard<'_, State>) {
         let wake = state.is_enough();
         drop(state);
         if wake {
             self.offered.notify_one();
         }
-        Ok(())
-    }
-
-    fn take(
-        self: &Arc<Self>,
-        state: &mut State,
-        mut parcel: Parcel,
-        bytes: usize,
-        entry: Option<Entry>,
-        stored_at: Option<Position>,
-    ) {
-        state.pinned_bytes += bytes;
-        state.queued.bytes += parcel.bytes();
-        state.queued.events += parcel.events;
-        parcel.charge =
-            Some(Arc::new(Charge { outlet: Arc::clone(self), bytes, entry, stored_at }));
-        state.parcels.push_back(parcel);
     }
 
     /// Events in attempts that go on.
@@ -237,246 +278,6 @@ impl Outlet {
     #[must_use]
     pub fn stable(&self) -> Option<StableId> {
         self.stable
-    }
-
-    /// Begins with the log at `from`, or where the first stands that was offered already: the reader
-    /// gives what is behind it, as long as it lags.
-    pub fn begin_at(&self, from: Position) {
-        let mut state = self.lock();
-        let from = state.offered_from.take().map_or(from, |offered| offered.min(from));
-        state.ledger = Some(Ledger::new(from));
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    /// Gives what was committed: all parcels of one part of the log, or none of them. Never waits. One
-    /// without room falls behind, and gets them from the reader. Where the destination is gone, they
-    /// are dropped as `removed`, unless another one goes on in its place.
-    pub fn offer_committed(self: &Arc<Self>, parcels: Vec<Parcel>, span: Span) {
-        let events: u32 = parcels.iter().map(|parcel| parcel.events).sum();
-        let mut state = self.lock();
-        if state.ended {
-            drop(state);
-            return self.counters.add_dropped(DropReason::Removed, events.into());
-        }
-        self.counters.pending.fetch_add(events.into(), Relaxed);
-        let closed = state.closed;
-        let offer = state.ledger.as_mut().map_or(Offer::Skip, |ledger| ledger.offer(span));
-        match offer {
-            // They were read before they were offered.
-            Offer::Given => return,
-            Offer::Take if !closed => {}
-            Offer::Take | Offer::Skip => {
-                match &mut state.ledger {
-                    // Whoever goes on in its place reads them.
-                    Some(ledger) if offer == Offer::Take => ledger.fall_behind(span),
-                    Some(_) => {}
-                    // Its reader has not begun, and will give them.
-                    None => {
-                        state.offered_from.get_or_insert(span.begin);
-                    }
-                }
-                state.unread += u64::from(events);
-                return;
-            }
-        }
-        let bytes: usize = parcels.iter().map(Parcel::footprint).sum();
-        // Several small chunks are as good as one: what is larger waits for the reader.
-        let has_room = state.pinned_bytes + bytes <= self.budget()
-            && parcels.iter().all(|parcel| self.admits(&parcel.chunk, Claim::Share));
-        if !has_room {
-            if let Some(ledger) = &mut state.ledger {
-                ledger.fall_behind(span);
-            }
-            state.unread += u64::from(events);
-            state.pressed = true;
-            drop(state);
-            self.offered.notify_one();
-            self.changed.notify_one();
-            return;
-        }
-        for parcel in parcels {
-            let bytes = parcel.footprint();
-            let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
-            self.take(&mut state, parcel, bytes, entry, Some(span.begin));
-        }
-        let wake = state.is_enough();
-        drop(state);
-        if wake {
-            self.offered.notify_one();
-        }
-    }
-
-    /// Gives what the reader found. What it gives is pending already.
-    ///
-    /// # Errors
-    /// As [`Outlet::offer`], but never [`Refused::Overflow`].
-    pub fn offer_read(self: &Arc<Self>, parcel: Parcel, span: Span) -> Result<(), Refused> {
-        let bytes = parcel.footprint();
-        let claim = self.claim(bytes);
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Refused::Closed(parcel));
-        }
-        if !self.has_room(&state, claim, bytes) || !self.admits(&parcel.chunk, claim) {
-            state.pressed = true;
-            drop(state);
-            self.offered.notify_one();
-            return Err(Refused::Full(parcel));
-        }
-        state.unread = state.unread.saturating_sub(parcel.events.into());
-        let entry = state.ledger.as_mut().map(|ledger| ledger.enter(span, parcel.events));
-        self.take(&mut state, parcel, bytes, entry, Some(span.begin));
-        let wake = state.is_enough();
-        drop(state);
-        if wake {
-            self.offered.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Its reader has given everything before `position`.
-    pub fn has_read(&self, position: Position) {
-        if let Some(ledger) = &mut self.lock().ledger {
-            ledger.has_read(position);
-        }
-    }
-
-    /// Its reader has given everything before `position`, the end of a commit; whether the destination
-    /// is live now, and the reader has to stop there.
-    pub fn has_read_all_to(&self, position: Position) -> bool {
-        let mut state = self.lock();
-        let is_live = state.ledger.as_mut().is_none_or(|ledger| ledger.has_read_all_to(position));
-        if is_live {
-            // Some may have been read before they were offered, and counted then.
-            state.unread = 0;
-        }
-        is_live
-    }
-
-    /// Where its reader is, while the destination lags.
-    #[must_use]
-    pub fn lags_from(&self) -> Option<Position> {
-        self.lock().ledger.as_ref().and_then(Ledger::lags_from)
-    }
-
-    /// What its reader has not given from before `position`, so many events, is gone.
-    pub fn expire_before(&self, position: Position, events: u64) {
-        let mut state = self.lock();
-        if !state.ledger.as_mut().is_some_and(|ledger| ledger.expire_before(position)) {
-            return;
-        }
-        let events = events.min(state.unread);
-        state.unread -= events;
-        self.counters.drop_pending_many(DropReason::Expired, events);
-    }
-
-    /// Its reader found that so many events for it were removed from the log since they were stored.
-    pub fn skip_erased(&self, events: u64) {
-        let mut state = self.lock();
-        let events = events.min(state.unread);
-        state.unread -= events;
-        self.counters.drop_pending_many(DropReason::Erased, events);
-    }
-
-    /// So many events are in the log for it that were stored before this process.
-    pub fn add_unread(&self, events: u64) {
-        self.lock().unread += events;
-        self.counters.pending.fetch_add(i64::try_from(events).unwrap_or(i64::MAX), Relaxed);
-    }
-
-    /// Events that wait for it in the log and are not in memory.
-    #[must_use]
-    pub fn unread(&self) -> u64 {
-        self.lock().unread
-    }
-
-    /// So many events were in memory when the delivery ended, and will be read from the log again:
-    /// together with those of the same blocks that were settled, which become pending once more.
-    pub(super) fn leave_to_log(&self, left: u64) {
-        let mut state = self.lock();
-        let settled = |ledger: &Ledger| ledger.settled_from(ledger.cursor(Position(u64::MAX)));
-        let again = state.ledger.as_ref().map_or(0, settled);
-        state.unread += left + again;
-        drop(state);
-        self.counters.add_repeated(again);
-    }
-
-    /// Another outlet goes on in the place of `before`, which has ended, and reads what it has not.
-    /// Several take over in the order in which they came.
-    pub fn take_over(&self, before: &Self) {
-        let (unread, offered_from) = {
-            let mut before = before.lock();
-            (std::mem::take(&mut before.unread), before.offered_from.take())
-        };
-        let mut state = self.lock();
-        state.unread += unread;
-        state.offered_from = [state.offered_from, offered_from].into_iter().flatten().min();
-    }
-
-    /// The destination was removed and has ended: what is in the log for it is dropped.
-    pub fn end(&self) {
-        let mut state = self.lock();
-        state.ended = true;
-        let events = std::mem::take(&mut state.unread);
-        self.counters.drop_pending_many(DropReason::Removed, events);
-    }
-
-    /// Waits until the destination lags; where its reader has to begin.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub async fn lags(&self) -> Result<Position, Closed> {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let state = self.lock();
-                if state.closed {
-                    return Err(Closed);
-                }
-                if let Some(from) = state.ledger.as_ref().and_then(Ledger::lags_from) {
-                    return Ok(from);
-                }
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits until at least half of its room is free, so that reading on is worth it, and there is room
-    /// for a parcel of `wanted` bytes; how many bytes.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub async fn room_to_read(&self, wanted: usize) -> Result<usize, Closed> {
-        let claim = self.claim(wanted);
-        loop {
-            let changed = self.changed.notified();
-            {
-                let mut state = self.lock();
-                if state.closed {
-                    return Err(Closed);
-                }
-                let budget = self.budget();
-                if state.pinned_bytes <= budget / 2 && self.has_room(&state, claim, wanted) {
-                    return Ok(budget - state.pinned_bytes);
-                }
-                state.pressed = true;
-            }
-            self.offered.notify_one();
-            changed.await;
-        }
-    }
-
-    /// Waits until something about its room changed, or for `limit`. For the reader.
-    pub async fn changed(&self, limit: Duration) {
-        let _ = tokio::time::timeout(limit, self.changed.notified()).await;
-    }
-
-    /// What it is done with, if everything before `handed` was offered to it; `None` before it has
-    /// begun with the log.
-    #[must_use]
-    pub fn cursor(&self, handed: Position) -> Option<Position> {
-        self.lock().ledger.as_ref().map(|ledger| ledger.cursor(handed))
     }
 
     /// Waits until there may be room for `parcel`, at most for `limit`. For worker threads.

@@ -151,6 +151,7 @@ impl Writer {
     #[must_use]
     pub fn bytes_after(&self, position: Position) -> u64 {
         let after = |segment: &SegmentInfo| match position {
+            _ if segment.is_empty() => 0,
             _ if position <= segment.first() => segment.bytes,
             _ if position < segment.end() => segment.end().0 - position.0,
             _ => 0,

@@ -189,18 +189,6 @@ impl Tombstones {
         Ok(())
     }
 
-    /// How many IDs are erased.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.marks.len()
-    }
-
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.marks.is_empty()
-    }
-
     /// When the oldest erasure that is kept was asked for, in milliseconds since 1970.
     #[must_use]
     pub fn oldest_unix_ms(&self) -> Option<u64> {

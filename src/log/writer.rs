@@ -181,7 +181,7 @@ impl Writer {
 
     fn write_group(&mut self, now_unix_ms: u64) -> Result<Committed, CommitError> {
         let first = self.group_at;
-        if first.offset() == SEGMENT_HEADER_BYTES {
+        if self.segments.newest().is_none_or(|newest| newest.number < first.segment()) {
             self.begin_segment(first.segment(), now_unix_ms)?;
         }
         self.reserve(first.segment(), u64::from(first.offset()) + self.group.len() as u64)?;
@@ -271,6 +271,27 @@ impl Writer {
             self.close_segment()?;
         }
         Ok(())
+    }
+
+    /// Begins another segment although the newest is not full, so that the newest can be released once
+    /// every durable cursor is behind it: what makes room where there is none for both. False if there is
+    /// nothing to leave, or no space for even an empty segment.
+    ///
+    /// # Errors
+    /// [`LogError`]; the writer is poisoned then.
+    pub fn leave_segment(&mut self, now_unix_ms: u64) -> Result<bool, LogError> {
+        self.check()?;
+        if !self.is_empty() || self.segments.newest().is_none_or(SegmentInfo::is_empty) {
+            return Ok(false);
+        }
+        match self.begin_segment(self.next_number, now_unix_ms) {
+            Ok(()) => Ok(true),
+            Err(CommitError::Refused(_)) => Ok(false),
+            Err(CommitError::Fatal(error)) => {
+                self.poisoned = Some(error.to_string());
+                Err(error)
+            }
+        }
     }
 
     fn close_segment(&mut self) -> Result<(), LogError> {

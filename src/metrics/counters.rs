@@ -171,6 +171,8 @@ impl DeadLetterReason {
 #[derive(Debug, Default)]
 pub struct DeadLetterCounters {
     kept: [AtomicU64; DeadLetterReason::COUNT],
+    /// IDs whose erased letters are not yet removed from the files.
+    pub erasures_pending: AtomicU64,
     /// Letters that made room for others or were too old.
     pub expired: AtomicU64,
     /// Rejected lines that could not be kept, because there were too many of them at a time.

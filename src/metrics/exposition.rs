@@ -236,10 +236,10 @@ impl Exposition {
         let mut page = self.handle.render();
         self.write_end_to_end(&mut page);
         let log = self.lock().log.clone();
-        if let Some(log) = log {
-            write_log(&mut page, &log);
-        }
         let dead_letters = self.lock().dead_letters.clone();
+        if let Some(log) = log {
+            write_log(&mut page, &log, dead_letters.as_deref());
+        }
         if let Some(dead_letters) = dead_letters {
             write_dead_letters(&mut page, &dead_letters);
         }
@@ -313,9 +313,11 @@ impl DestinationSeries {
     }
 }
 
-fn write_log(page: &mut String, log: &LogCounters) {
+fn write_log(page: &mut String, log: &LogCounters, dead_letters: Option<&DeadLetterCounters>) {
     let (bytes, full) = (log.bytes.load(Relaxed), log.full.load(Relaxed));
-    let erasures = log.erasures_pending.load(Relaxed);
+    let in_letters = dead_letters.map_or(0, |it| it.erasures_pending.load(Relaxed));
+    // Whoever is erased is so in both: the sum would count them twice.
+    let erasures = log.erasures_pending.load(Relaxed).max(in_letters);
     let name = "consentd_log_commit_duration_seconds";
     let _ = writeln!(
         page,
@@ -326,7 +328,7 @@ fn write_log(page: &mut String, log: &LogCounters) {
          # TYPE consentd_log_full gauge\n\
          consentd_log_full {full}\n\n\
          # HELP consentd_erasures_pending IDs whose erased events, which nobody gets any more, are not \
-         yet removed from the disk.\n\
+         yet removed from the disk, in the log or in the dead letters.\n\
          # TYPE consentd_erasures_pending gauge\n\
          consentd_erasures_pending {erasures}\n\n\
          # HELP {name} How long it took to write a group of events and to make it durable.\n\

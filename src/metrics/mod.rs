@@ -5,7 +5,7 @@
 //! number of series. It decides nothing and is read by nobody on the data path.
 //!
 //! What always holds, for every destination, at rest:
-//! `received + replayed = rejected + delivered + dropped + pending`.
+//! `received + replayed + repeated = rejected + delivered + dropped + pending`.
 
 mod buckets;
 mod counters;

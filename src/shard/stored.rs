@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::plan::Plan;
+use crate::clock::unix_ms_of;
 use crate::commit::{Answer, Intake, Portion};
 use crate::consent::{Decision, Nature, Recipients};
 use crate::destination::{Outlet, Parcel};
@@ -87,7 +88,7 @@ impl Stored {
             source: self.sources.get(usize::from(source.0)).map_or("", String::as_str),
             reason: "",
             deletions: nature == Nature::Deletion,
-            received_unix_ms: unix_ms(received_at),
+            received_unix_ms: unix_ms_of(received_at),
             table_version: plan.table().version(),
             table_hash,
         };
@@ -132,10 +133,4 @@ impl Stored {
         self.sealed_bytes = 0;
         self.intake.send(std::mem::take(&mut self.portion), progress);
     }
-}
-
-fn unix_ms(at: Instant) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ago: Duration = at.elapsed();
-    u64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(u64::MAX)
 }

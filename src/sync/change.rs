@@ -135,7 +135,8 @@ mod tests {
             id: b"7",
             line: b"{\"userId\":7}",
         };
-        let other = Change { what: What::Note, kind: Kind::Added, line: b"", is_first: false, ..change };
+        let other =
+            Change { what: What::Note, kind: Kind::Added, line: b"", is_first: false, ..change };
         let mut bytes = Vec::new();
         change.write(&mut bytes);
         other.write(&mut bytes);
@@ -152,7 +153,9 @@ mod tests {
         let text = message_id(&key, &message);
         assert_eq!(text.len(), 65);
         assert_eq!(read_message_id(&text), Some((key, message)));
-        for wrong in ["", "-", &text[1..], &text[..64], &text.replace('-', ":"), &text.replace('a', "+")] {
+        for wrong in
+            ["", "-", &text[1..], &text[..64], &text.replace('-', ":"), &text.replace('a', "+")]
+        {
             assert_eq!(read_message_id(wrong), None, "{wrong}");
         }
     }

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use super::change::{Change, Kind, What, message_id};
 use super::failed::{Failed, Patience};
-use super::link::Ended;
 use super::known::{Digest, Key, Known, is_same};
+use super::link::Ended;
 use super::scatter::Scatter;
 use super::store::Snapshot;
 use super::told::Told;
@@ -58,7 +58,12 @@ struct Buffers {
 }
 
 impl<'m> Comparison<'m> {
-    pub(super) fn new(model: &'m Model, snapshot: Snapshot, basis: Basis<'m>, folder: &Path) -> Self {
+    pub(super) fn new(
+        model: &'m Model,
+        snapshot: Snapshot,
+        basis: Basis<'m>,
+        folder: &Path,
+    ) -> Self {
         Self {
             model,
             snapshot,

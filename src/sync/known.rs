@@ -72,7 +72,8 @@ impl Known {
             count => count.into(),
         };
         let granted = rest.granted()?;
-        let held = (0..count).map(|_| Some(u32::from_le_bytes(rest.array()?))).collect::<Option<_>>()?;
+        let held =
+            (0..count).map(|_| Some(u32::from_le_bytes(rest.array()?))).collect::<Option<_>>()?;
         let sent_once = flags & SENT_ONCE != 0;
         Some(Self { hash, message, generation, sent_once, granted, held, id: rest.0.to_vec() })
     }

@@ -111,7 +111,9 @@ impl<T> Link<T> {
         model: &str,
         sync: &str,
     ) -> Result<(Self, Welcome), String> {
-        let lost = |error: io::Error| format!("the daemon can't be reached at {}: {error}", path.display());
+        let lost = |error: io::Error| {
+            format!("the daemon can't be reached at {}: {error}", path.display())
+        };
         let mut socket = UnixStream::connect(path).map_err(lost)?;
         let hello = json!({ "consentd": 1, "token": token, "model": model, "sync": sync });
         socket.write_all(format!("{hello}\n").as_bytes()).map_err(lost)?;
@@ -284,9 +286,8 @@ impl<T> Link<T> {
     fn flush(&mut self) -> Result<(), Ended> {
         let written = self.socket.write_all(&self.out);
         self.out.clear();
-        written.map_err(|error| {
-            Ended::Lost(format!("the connection to the daemon is lost: {error}"))
-        })
+        written
+            .map_err(|error| Ended::Lost(format!("the connection to the daemon is lost: {error}")))
     }
 }
 

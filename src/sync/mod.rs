@@ -111,7 +111,10 @@ fn sync(
 ) -> Result<(), Ended> {
     let model = config.models.iter().find(|model| model.name == errand.model);
     let model = model.ok_or_else(|| {
-        Ended::Lost(format!("the config has no model `{}` any more: reload the daemon", errand.model))
+        Ended::Lost(format!(
+            "the config has no model `{}` any more: reload the daemon",
+            errand.model
+        ))
     })?;
     told.id_column.clone_from(&model.unique_id);
     let patience = Patience { tries: model.retry_syncs, seconds: model.retry_for.as_secs() };
@@ -307,11 +310,7 @@ impl<'m> Query<'_, 'm> {
     }
 }
 
-fn ask(
-    warehouse: &Warehouse,
-    sql: &str,
-    to: &Sender<Fetched>,
-) -> Result<(), warehouse::Error> {
+fn ask(warehouse: &Warehouse, sql: &str, to: &Sender<Fetched>) -> Result<(), warehouse::Error> {
     let mut connection = warehouse::open(warehouse)?;
     let mut batches = connection.query(sql)?;
     if to.send(Ok(Rows::Columns(batches.schema()))).is_err() {

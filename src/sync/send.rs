@@ -108,11 +108,7 @@ impl<'s> Sending<'s> {
         sent
     }
 
-    fn send_all(
-        &mut self,
-        compared: &Comparison<'_>,
-        link: &mut Link<Mark>,
-    ) -> Result<(), Ended> {
+    fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
         let known_rows = self.store.snapshot()?.len()?;
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
         let mut is_plain = compared.found() == known_rows;

@@ -95,7 +95,8 @@ impl Store {
 
     /// The rows as they are now.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StateError> {
-        let open = || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(ROWS)?) };
+        let open =
+            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(ROWS)?) };
         let rows = open().map_err(|error| unreadable(&self.path, &error))?;
         Ok(Snapshot { path: self.path.clone(), rows })
     }
@@ -282,7 +283,9 @@ mod tests {
         store.put_failed(one, vec![failed]);
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
-        assert!(!store.has_categories(b"a", true).unwrap() && store.has_categories(b"a", true).unwrap());
+        assert!(
+            !store.has_categories(b"a", true).unwrap() && store.has_categories(b"a", true).unwrap()
+        );
         assert_eq!(store.snapshot().unwrap().len().unwrap(), 0, "not saved yet");
         store.save().unwrap();
         drop(store);

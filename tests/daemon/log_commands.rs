@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::harness::{
-    Config, Daemon, Folder, HttpSink, NOBODY, Reply, consentd, events, post, run_to_end, wait_until,
+    Config, Daemon, Folder, HttpSink, NOBODY, Reply, consentd, events, marked, post, run_to_end,
+    wait_until,
 };
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
@@ -267,4 +268,23 @@ fn dead_letters_are_verified_too() {
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     assert_eq!(log(&folder, "verify --dead-letters").code, Some(1));
+}
+
+#[test]
+fn what_is_erased_is_not_shown_before_it_is_removed_either() {
+    let folder = Folder::new();
+    let daemon = with_ten(&folder);
+    let of = |user: &str| marked(user, AGREED, &format!(",\"userId\":\"{user}\"")) + "\n";
+    assert_eq!(post(daemon.source("http"), of("anna") + &of("bert")).status, 200);
+    daemon.stop();
+    let mut erase = consentd();
+    erase.args(["erase", "--user", "anna", "--config"]).arg(folder.path("consentd.toml"));
+    let ended = run_to_end(&mut erase);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for shown in ["inspect --events", "inspect --events --with-lines"] {
+        let said = log(&folder, shown);
+        assert_eq!(json(&said).len(), 11, "{}", said.stdout);
+        assert!(!said.stdout.contains("anna"), "{}", said.stdout);
+    }
+    assert!(log(&folder, "inspect --events --with-lines").stdout.contains("bert"));
 }

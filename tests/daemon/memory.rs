@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::harness::{Config, Daemon, Folder, NOBODY, marked, wait_until};
+use crate::harness::{
+    Config, Daemon, Folder, HttpSink, NOBODY, Reply, ids, marked, post, wait_until,
+};
 
 /// Each has a category, and so a class, of its own, and the smallest buffer there is.
 const DESTINATIONS: usize = 200;
@@ -25,6 +27,11 @@ fn config(folder: &Folder, keys: impl Fn(&str) -> String) -> Config {
         let mapped = format!("{}\nbuffer = \"64KiB\"\ncategories = [\"{id}\"]", keys(id));
         config.destination(&format!("d-{id}"), mapped)
     })
+}
+
+/// Where nobody listens.
+fn dead(keys: &str) -> String {
+    format!("type = \"tcp\"\naddress = \"{NOBODY}\"\n{keys}")
 }
 
 /// An event of almost 1 MiB that these destinations may have.
@@ -111,4 +118,59 @@ fn events_larger_than_the_buffer_are_dropped_where_nobody_waits() {
     assert_eq!(metrics.dropped("d-C7", "overflow"), 1);
     assert_eq!(metrics.dropped("d-C7", "consent"), 39);
     assert_bounded(&daemon);
+}
+
+#[test]
+fn with_the_log_dead_destinations_keep_no_other_one_from_events_larger_than_its_buffer() {
+    const DEAD: usize = 30;
+    const EVENTS: usize = 4;
+    let folder = Folder::new();
+    let (down, up) = (HttpSink::start(|_| Reply::now(503)), HttpSink::start(|_| Reply::now(200)));
+    let keys = "buffer = \"64KiB\"\ncategories = [\"A\"]\n\
+                retry = { initial = \"20ms\", max = \"200ms\" }";
+    let http = |sink: &HttpSink| {
+        format!("type = \"http\"\nurl = \"{}\"\nconcurrency = 1\n{keys}", sink.url())
+    };
+    let config = Config::new("deny")
+        .daemon("memory_max = \"16MiB\"\nshutdown_timeout = \"1s\"")
+        .categories(&["A"])
+        .log(&folder, "")
+        .destination("down", http(&down));
+    let dead = |config: Config, n: usize| config.destination(&format!("dead-{n}"), dead(keys));
+    let config = (0..DEAD).fold(config, dead).destination("up", http(&up));
+    let daemon = Daemon::start(&folder, &config);
+    let padding = format!(",\"padding\":\"{}\"", "x".repeat((1 << 20) - 10_000));
+    for number in 0..EVENTS {
+        for (id, more) in [("large", padding.as_str()), ("small", "")] {
+            let event = marked(&format!("{id}-{number}"), &[("A", true)], more);
+            assert_eq!(post(daemon.source("http"), event).status, 200);
+        }
+    }
+    wait_until("the one that is up has all", || up.taken().len() == 2 * EVENTS);
+    assert_bounded(&daemon);
+    assert!(down.attempts() > 0);
+    down.answer(|_| Reply::now(200));
+    let metrics = daemon.metrics_where("the other one has all", |metrics| {
+        metrics.delivered("down") == 2 * EVENTS as u64 && metrics.pending("down") == 0
+    });
+    assert_eq!(ids(&down.taken()), ids(&up.taken()), "in order, each once");
+    assert_eq!(metrics.law("down"), (2 * EVENTS as u64, 2 * EVENTS as u64));
+    assert_bounded(&daemon);
+}
+
+#[test]
+fn an_event_larger_than_the_buffer_is_given_up_in_time_although_others_want_its_place() {
+    let folder = Folder::new();
+    let keys = "buffer = \"64KiB\"\ncategories = [\"A\"]\n\
+                retry = { initial = \"20ms\", max = \"100ms\", give_up_after = \"2s\" }";
+    let config =
+        Config::new("deny").daemon("shutdown_timeout = \"1s\"").categories(&["A"]).log(&folder, "");
+    let dead = |config: Config, n: usize| config.destination(&format!("dead-{n}"), dead(keys));
+    let daemon = Daemon::start(&folder, &(0..3).fold(config, dead));
+    let padding = format!(",\"padding\":\"{}\"", "x".repeat(200_000));
+    let event = marked("large", &[("A", true)], &padding);
+    assert_eq!(post(daemon.source("http"), event).status, 200);
+    daemon.metrics_where("all gave it up", |metrics| {
+        (0..3).all(|n| metrics.dropped(&format!("dead-{n}"), "gave_up") == 1)
+    });
 }

@@ -134,3 +134,38 @@ fn a_second_signal_ends_the_waiting() {
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
 }
+
+#[test]
+fn what_was_delivered_before_a_second_signal_does_not_come_again() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply { status: 200, after: Duration::from_millis(150) });
+    let url = sink.url();
+    let keys = format!(
+        "type = \"http\"\nurl = \"{url}\"\nconcurrency = 1\n\
+         batch = {{ max_events = 1, max_wait = \"1ms\" }}"
+    );
+    let config = Config::new("allow")
+        .daemon("shutdown_timeout = \"1h\"")
+        .log(&folder, "")
+        .destination("slow", keys);
+    let mut daemon = Daemon::start(&folder, &config);
+    for number in 0..60 {
+        assert_eq!(post(daemon.source("http"), event(&format!("e-{number}"), &[])).status, 200);
+    }
+    daemon.signal(Signal::TERM);
+    let before = sink.taken().len();
+    wait_until("more is delivered while it stops", || sink.taken().len() > before + 8);
+    let asked = Instant::now();
+    daemon.signal(Signal::TERM);
+    let ended = daemon.ended(asked);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.took < Duration::from_secs(3), "{:?}", ended.took);
+    let first = sink.take();
+    sink.answer(|_| Reply::now(200));
+    let daemon = Daemon::start(&folder, &config);
+    wait_until("the rest arrives", || ids(&sink.taken()).last().is_some_and(|id| id == "e-59"));
+    assert_eq!(daemon.stop().code, Some(0));
+    let twice = first.len() + sink.taken().len() - 60;
+    // One may have been under way.
+    assert!(twice <= 2, "{twice} of {} came again", first.len());
+}

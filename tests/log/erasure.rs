@@ -127,9 +127,9 @@ fn erased_events_are_gone_and_the_others_keep_their_places() {
     assert!(!tombstones.is_erased(Some(b"u2"), None, limit), "what came later is theirs again");
     assert!(!tombstones.is_erased(Some(b"a-2"), None, log.positions[8]), "kinds are kept apart");
     tombstones.forget_before(log.positions[8]).unwrap();
-    assert_eq!(tombstones.len(), 2);
+    assert_eq!(tombstones.marks().len(), 2);
     tombstones.forget_before(limit).unwrap();
-    assert!(tombstones.is_empty());
+    assert!(tombstones.marks().is_empty());
 }
 
 /// Damage may hold anybody's events: it does not survive an erasure, neither in place nor aside.

@@ -19,6 +19,7 @@ enum Step {
     Commit,
     Sync,
     Roll,
+    Leave,
     Deliver {
         place: usize,
         blocks: usize,
@@ -50,6 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => Just(Step::Commit),
         2 => Just(Step::Sync),
         1 => Just(Step::Roll),
+        1 => Just(Step::Leave),
         8 => (0..4_usize, 1..6_usize).prop_map(|(place, blocks)| Step::Deliver { place, blocks }),
         5 => Just(Step::Save),
         5 => Just(Step::Release),
@@ -71,6 +73,7 @@ fn play(world: &mut World, steps: Vec<Step>, crash: Crash) {
             Step::Commit => world.commit(),
             Step::Sync => world.sync(),
             Step::Roll => world.roll(),
+            Step::Leave => world.leave(),
             Step::Deliver { place, blocks } => world.deliver(place, blocks),
             Step::Save => world.save(),
             Step::Release => world.release(),

@@ -20,6 +20,7 @@ fn life(world: &mut World) -> Result<(), LogError> {
         world.sync()?;
         world.deliver(usize::from(round), 2)?;
         world.save()?;
+        world.leave()?;
         world.release()?;
     }
     world.erase(1)?;

@@ -339,3 +339,41 @@ fn a_poisoned_writer_takes_no_block() {
     assert!(writer.poisoned().unwrap().contains("injected EIO"));
     assert!(writer.room(1).is_err() && writer.roll().is_err());
 }
+
+#[test]
+fn a_segment_that_is_done_with_can_be_left_although_it_is_not_full() {
+    let disk = Memory::new();
+    let folder = folder(&disk).unwrap();
+    let (mut cursors, _) = Cursors::open(&folder, &[A]).unwrap();
+    let mut last = Position::START;
+    for start in 0..3 {
+        let (mut writer, _) = Writer::open(
+            folder.clone(),
+            options(1 << 20, SyncMode::Commit),
+            cursors.get(A).unwrap(),
+            &mut |_| {},
+        )
+        .unwrap();
+        for number in 0..4 {
+            let position = writer.append(&encode("web", &[event(number, &[A])])).unwrap();
+            assert!(position > last, "a position is given out twice");
+            last = position;
+            writer.commit(1).unwrap();
+            let mut reader = Reader::new(folder.clone(), position);
+            let block = reader.next(writer.end()).unwrap().unwrap();
+            assert_eq!(crate::world::number_of(block.records().next().unwrap().line), number);
+            cursors.advance(A, writer.end());
+            assert!(writer.leave_segment(1).unwrap());
+            writer.release(&cursors).unwrap();
+            let mut left = writer.segments();
+            let is_kept = left.any(|segment| segment.number == position.segment());
+            assert!(is_kept, "no cursor behind it is durable");
+            drop(left);
+            cursors.save().unwrap();
+            writer.release(&cursors).unwrap();
+            assert_eq!(writer.segments().count(), 1, "{start} {number}");
+            assert_eq!(writer.bytes_after(cursors.get(A).unwrap()), 0, "nothing waits");
+            assert!(!writer.leave_segment(1).unwrap(), "it is empty already");
+        }
+    }
+}

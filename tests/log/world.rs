@@ -257,6 +257,11 @@ impl World {
         self.live().writer.roll()
     }
 
+    /// Begins another segment if nothing is appended.
+    pub(crate) fn leave(&mut self) -> Result<(), LogError> {
+        self.live().writer.leave_segment(6).map(drop)
+    }
+
     /// Delivers up to `blocks` blocks to a destination and moves its cursor.
     pub(crate) fn deliver(&mut self, place: usize, blocks: usize) -> Result<(), LogError> {
         let Some(live) = &mut self.live else { return Ok(()) };

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::output::{add_line, size, table, time};
 use super::place::Names;
 use super::{Place, Which, Wrong};
-use crate::dead_letters::letters_of;
+use crate::dead_letters::{is_held_back, letters_of, noted_in};
+use crate::destination::Erasures;
 use crate::log::{Block, Cursors, Folder, Position, Reader, SegmentInfo, StableId, count_pending};
 
 /// Arguments of `log inspect`.
@@ -17,7 +18,8 @@ use crate::log::{Block, Cursors, Folder, Position, Reader, SegmentInfo, StableId
 pub(super) struct InspectArgs {
     #[command(flatten)]
     which: Which,
-    /// Print every stored event instead, one JSON object a line, without what it says.
+    /// Print every stored event instead, one JSON object a line, without what it says. Events that were
+    /// erased are left out, also before they are removed from the files.
     #[arg(long)]
     events: bool,
     /// With what it says. This is personal data.
@@ -142,11 +144,21 @@ fn print_events(
     names: &Names,
     args: &InspectArgs,
 ) -> Result<(), Wrong> {
+    let marks = noted_in(folder)?;
+    let erasures = Erasures::new(1, marks.clone());
+    let is_erased = |line: &[u8], at: Position| match args.which.dead_letters {
+        true => is_held_back(&marks, line, at),
+        false => erasures.erases(line, at),
+    };
     let mut reader = Reader::new(folder.clone(), Position::START);
     let end = folder.end_on_disk()?;
     while let Some(block) = reader.next(end)? {
         let with_reason = args.which.dead_letters;
+        let at = block.position();
         for (record, mut object) in objects(&block, names, with_reason) {
+            if is_erased(record, at) {
+                continue;
+            }
             if args.with_lines {
                 add_line(&mut object, record);
             }

@@ -6,6 +6,7 @@ mod files;
 mod over_http;
 mod over_tcp;
 mod rules;
+mod succession;
 mod trying;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -242,10 +242,9 @@ impl Link {
             match cut {
                 Cut::Lines(run) => {
                     let context = &self.lane.context;
-                    let mut frame =
-                        Frame::new(run, context.source, received_at, Arc::clone(&room))
-                            .returning_to(&self.lane.buffers)
-                            .in_section(section);
+                    let mut frame = Frame::new(run, context.source, received_at, Arc::clone(&room))
+                        .returning_to(&self.lane.buffers)
+                        .in_section(section);
                     let (reply, report) = oneshot::channel();
                     frame.reply = Some(reply);
                     context.workers.send(self.lane.shard, frame).map_err(|_| WorkersGone)?;

@@ -75,7 +75,8 @@ impl Metrics {
             self.delivered(destination) + self.all_dropped(destination) + self.pending(destination);
         let labels = [("destination", destination)];
         let replayed = self.sum("consentd_dead_letters_replayed_total", &labels);
-        (self.received() + replayed, self.all_rejected() + here)
+        let repeated = self.sum("consentd_events_repeated_total", &labels);
+        (self.received() + replayed + repeated, self.all_rejected() + here)
     }
 }
 
