@@ -1,0 +1,220 @@
+//! Which rows reach a destination, and what it is told when consent ends.
+
+use crate::world::{Model, PEOPLE, World, samples};
+
+const FOUR: &str = "insert into people values (1, 'a', true, true), (2, 'b', true, false), \
+                    (3, 'c', false, true), (4, 'd', null, null)";
+
+fn table() -> String {
+    format!("{PEOPLE}; {FOUR}")
+}
+
+#[test]
+fn a_destination_gets_the_rows_that_grant_and_no_others() {
+    let mut world = World::new(&table(), Model::new(), |folder, config| {
+        config
+            .file(folder, "ads", "categories = [\"Ads\"]")
+            .file(folder, "stats", "categories = [\"Stats\"]")
+            .file(folder, "both", "categories = [\"Ads\", \"Stats\"]")
+            .file(folder, "any", "categories = [\"Ads\", \"Stats\"]\nmatch = \"any\"")
+            .file(folder, "exempt", "categories = [\"Ads\"]\nenforce = false")
+            .file(folder, "unmapped", "")
+    });
+    world.sync("rows=4 added=4 refused=3 sent=4");
+    for (destination, expected) in [
+        ("ads", "1 2"),
+        ("stats", "1 3"),
+        ("both", "1"),
+        ("any", "1 2 3"),
+        ("exempt", "1 2 3 4"),
+        ("unmapped", "1 2 3 4"),
+    ] {
+        assert_eq!(world.took(destination), expected, "{destination}");
+    }
+}
+
+#[test]
+fn a_category_that_the_model_does_not_map_refuses_every_row() {
+    let model = Model::new().set("consent", "{ Ads = \"ads\" }");
+    let mut world = World::simple(&table(), model);
+    world.sync("rows=4 added=4 refused=4 sent=2");
+    assert_eq!((world.took("ads"), world.took("stats")), ("1 2".to_owned(), String::new()));
+}
+
+/// Only what is true grants; a column that is not boolean never does, unless the model says so.
+#[test]
+fn only_true_grants() {
+    let table = "create table people (id integer, plan text, ads boolean, stats);
+        insert into people values (1, 'a', 1, 'true'), (2, 'b', 0, 't'), (3, 'c', null, '1'), (4, 'd', 1, 1),
+        (5, 'e', 0, 'yes'), (6, 'f', 0, 2), (7, 'g', 0, null), (8, 'h', 0, ' true'), (9, 'i', 0, 'false'), \
+        (10, 'j', 0, x'31')";
+    for (cast, stats) in [("strict", ""), ("lenient", "1 2 3 4")] {
+        let model = Model::new().set("consent_cast", format!("\"{cast}\""));
+        let mut world = World::simple(table, model);
+        let record = world.run("");
+        assert_eq!(record["state"], "done", "{record}");
+        assert_eq!(world.took("ads"), "1 4", "{cast}");
+        assert_eq!(world.took("stats"), stats, "{cast}: {}", samples(&record));
+    }
+}
+
+/// `consent.missing` of this config is "deny".
+#[test]
+fn rows_without_consent_go_where_none_is_needed() {
+    let model = Model::new().set("consent", "\"none\"");
+    let mut world = World::new(&table(), model, |folder, config| {
+        config.file(folder, "ads", "categories = [\"Ads\"]").file(folder, "unmapped", "")
+    });
+    world.sync("rows=4 added=4 refused=4 sent=4");
+    assert_eq!(world.took("ads"), "");
+    let lines = world.take("unmapped");
+    assert_eq!(lines.len(), 4);
+    assert!(!lines.iter().any(|line| line.contains("consent")), "{lines:?}");
+}
+
+#[test]
+fn a_model_reaches_the_destinations_that_it_names_and_no_others() {
+    let model = Model::new().set("destinations", "[\"stats\"]");
+    let mut world = World::simple(&table(), model.clone());
+    world.sync("rows=4 added=4 refused=2 sent=2");
+    assert_eq!((world.took("ads"), world.took("stats")), (String::new(), "1 3".to_owned()));
+    // Nor do deletions.
+    world.sql("delete from people");
+    world.sync("deleted=4 sent=2");
+    assert_eq!((world.took("ads"), world.took("stats")), (String::new(), "-1 -3".to_owned()));
+}
+
+#[test]
+fn a_withdrawal_is_told_once_to_those_who_have_the_row() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("ads");
+    world.take("stats");
+    world.sql("update people set ads = false where id in (1, 3); update people set ads = null where id = 2");
+    // 3 grants what it granted, and nobody has to be told of it.
+    world.sync("rows=4 updated=2 unchanged=2 withdrawn=2 refused=2 sent=3");
+    assert_eq!((world.took("ads"), world.took("stats")), ("-1 -2".to_owned(), "1".to_owned()));
+    world.sync("rows=4 unchanged=4");
+    // Nor is it told again with later changes, or when the row goes.
+    world.sql("update people set plan = 'z'");
+    world.sync("rows=4 updated=4 refused=4 sent=2");
+    world.sql("delete from people");
+    world.sync("deleted=4 sent=2");
+    assert_eq!((world.took("ads"), world.took("stats")), (String::new(), "1 -1 3 -3".to_owned()));
+}
+
+/// Whether they are told or not, rows are not sent any more to whom they refuse.
+#[test]
+fn a_withdrawal_that_is_not_to_be_told_is_not() {
+    let model = Model::new().without("on_withdrawal");
+    let mut world = World::simple(&table(), model);
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("ads");
+    world.sql("update people set ads = false");
+    world.sync("rows=4 updated=3 unchanged=1 refused=3 sent=1");
+    assert_eq!(world.took("ads"), "");
+    // Who has a row is told when it goes.
+    world.sql("delete from people where id = 1");
+    world.sync("rows=3 deleted=1 unchanged=3 sent=1");
+    assert_eq!(world.took("ads"), "-1");
+}
+
+#[test]
+fn a_consent_that_is_granted_again_sends_the_row_as_an_added_one() {
+    for send in ["[\"added\"]", "[\"added\", \"updated\", \"deleted\"]"] {
+        let mut world = World::simple(&table(), Model::new().set("send", send));
+        world.sync("rows=4 added=4 refused=3 sent=3");
+        let first = world.take("ads");
+        world.sql("update people set ads = false where id = 1");
+        let record = world.run("");
+        assert_eq!((&record["updated"], &record["withdrawn"]), (&1.into(), &1.into()), "{send}");
+        assert_eq!(world.took("ads"), "-1", "{send}");
+        world.sql("update people set ads = true where id in (1, 4)");
+        world.sync("rows=4 added=2 unchanged=2 refused=1 sent=2");
+        let again = world.take("ads");
+        assert_eq!(crate::world::short(&again), "1 4", "{send}");
+        assert!(
+            !first.contains(&again[0]) && !first.contains(&again[1]),
+            "the same messageId again"
+        );
+    }
+}
+
+/// With updates left out, too, whoever must not have a row any more is told.
+#[test]
+fn a_withdrawal_is_told_where_updates_are_not_sent() {
+    for send in ["[\"added\"]", "[\"deleted\"]", "[\"added\", \"deleted\"]"] {
+        let mut world = World::simple(&table(), Model::new());
+        world.sync("rows=4 added=4 refused=3 sent=3");
+        world.become_model(Model::new().set("send", send));
+        world.take("ads");
+        world.sql("update people set ads = false, plan = 'z' where id = 1; update people set plan = 'y' where id = 2");
+        let record = world.run("");
+        assert_eq!(record["updated"], 2, "{send}: {record}");
+        assert_eq!(
+            (world.took("ads"), world.took("stats")),
+            ("-1".to_owned(), "1 3".to_owned()),
+            "{send}"
+        );
+        world.sync("rows=4 unchanged=4");
+    }
+}
+
+fn with_stats_off(
+    enabled: bool,
+) -> impl Fn(&crate::harness::Folder, crate::harness::Config) -> crate::harness::Config {
+    move |folder, config| {
+        config.file(folder, "ads", "categories = [\"Ads\"]").file(
+            folder,
+            "stats",
+            format!("categories = [\"Stats\"]\nenabled = {enabled}"),
+        )
+    }
+}
+
+#[test]
+fn a_destination_that_was_off_while_a_row_went_is_told_when_it_is_on_again() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("stats");
+    world.finish_with(with_stats_off(false));
+    world.sql("delete from people where id in (1, 3)");
+    world.sync("rows=2 deleted=2 unchanged=2 sent=1");
+    world.sync("rows=2 unchanged=2");
+    assert_eq!(world.took("stats"), "");
+    world.finish_with(with_stats_off(true));
+    world.sync("rows=2 unchanged=2 sent=2");
+    assert_eq!(world.took("stats"), "-1 -3");
+    world.sync("rows=2 unchanged=2");
+    assert_eq!((world.took("ads"), world.took("stats")), ("1 -1 2".to_owned(), String::new()));
+}
+
+#[test]
+fn a_destination_that_was_off_while_consent_ended_is_told_when_it_is_on_again() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("stats");
+    world.finish_with(with_stats_off(false));
+    world.sql("update people set stats = false where id in (1, 3)");
+    assert_eq!(world.run("")["state"], "done");
+    world.finish_with(with_stats_off(true));
+    assert_eq!(world.run("")["state"], "done");
+    assert_eq!(world.took("stats"), "-1 -3");
+    world.sync("rows=4 unchanged=4");
+    assert_eq!(world.took("stats"), "");
+}
+
+/// The columns may stay as they are: what counts is what they are said to mean.
+#[test]
+fn another_mapping_of_consent_columns_is_a_withdrawal_where_it_refuses() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("ads");
+    world.take("stats");
+    world.become_model(Model::new().set("consent", "{ Ads = \"stats\", Stats = \"ads\" }"));
+    assert_eq!(world.run("")["state"], "done");
+    assert_eq!(
+        (world.took("ads"), world.took("stats")),
+        ("1 -2 3".to_owned(), "1 2 -3".to_owned())
+    );
+}

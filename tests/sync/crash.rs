@@ -1,0 +1,185 @@
+//! Syncs and daemons that are killed: at random times, and at every write.
+//!
+//! What always holds in the end: every destination holds exactly the rows that grant it. What came twice
+//! has the same `messageId`, and is the same.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::thread::sleep;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::harness::{Tracer, consentd, wait_for};
+use crate::property::{Row, Rule, expected, world, write};
+use crate::replica::Replica;
+use crate::tools;
+use crate::world::{World, children, kill};
+
+const ROWS: usize = 3000;
+
+fn rules() -> Vec<Rule> {
+    let rule = |name: &str, categories: &[usize]| Rule {
+        name: name.to_owned(),
+        categories: categories.to_vec(),
+        any: false,
+    };
+    vec![rule("ads", &[0]), rule("stats", &[1]), rule("both", &[0, 1]), rule("all", &[])]
+}
+
+/// A world, its table, and what its destinations hold.
+struct Trial {
+    world: World,
+    rules: Vec<Rule>,
+    replicas: Vec<Replica>,
+    table: Vec<Row>,
+    rng: Rng,
+    next_id: usize,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let rules = rules();
+        let replicas = rules.iter().map(|_| Replica::of_repeated_lines()).collect();
+        let (table, rng) = (Vec::new(), Rng::with_seed(7));
+        Self { world: world(rules.clone()), rules, replicas, table, rng, next_id: 0 }
+    }
+
+    /// About a tenth of the rows goes, a third changes, and new ones make up for those that went.
+    fn change(&mut self, rows: usize) {
+        let rng = &mut self.rng;
+        self.table.retain(|_| rng.u8(..) > 25);
+        for row in &mut self.table {
+            if rng.u8(..) < 85 {
+                *row = Row::random(rng, row.id.clone());
+            }
+        }
+        while self.table.len() < rows {
+            self.next_id += 1;
+            self.table.push(Row::random(rng, Some(format!("user-{}", self.next_id))));
+        }
+        write(&self.world, &self.table);
+    }
+
+    /// A sync to its end; everything must be as it should.
+    #[track_caller]
+    fn complete(&mut self, what: &str) {
+        self.world.start();
+        let record = self.world.run("");
+        assert_eq!(record["state"], "done", "{what}: {record}");
+        for (rule, replica) in self.rules.iter().zip(&mut self.replicas) {
+            replica.take(&format!("{what}: {}", rule.name), &self.world.take(&rule.name));
+            let expected = expected(rule, replica.rows(), &self.table);
+            // Thousands of rows in a message help nobody.
+            let lacks = expected.iter().find(|(id, event)| replica.rows().get(*id) != Some(event));
+            let surplus = replica.rows().keys().find(|id| !expected.contains_key(*id));
+            assert_eq!((lacks, surplus), (None, None), "{what}: {rule:?}");
+        }
+        let counts = crate::world::counts(&self.world.run(""));
+        let rows = self.table.len();
+        assert_eq!(counts, format!("rows={rows} unchanged={rows}"), "{what}");
+    }
+
+    fn repeated(&self) -> usize {
+        self.replicas.iter().map(|replica| replica.repeated).sum()
+    }
+}
+
+/// `CONSENTD_CYCLES=1000` is the long campaign.
+#[test]
+fn nothing_is_lost_when_syncs_and_daemons_are_killed() {
+    let rounds =
+        std::env::var("CONSENTD_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    let mut trial = Trial::new();
+    trial.change(ROWS);
+    let mut cut = 0;
+    for round in 0..rounds {
+        for _ in 0..trial.rng.usize(1..4) {
+            trial.world.start();
+            trial.world.begin("");
+            sleep(Duration::from_micros(trial.rng.u64(0..200_000)));
+            let daemon = trial.world.daemon().id();
+            if trial.rng.u8(..) < 60 {
+                cut += usize::from(!trial.world.status()["running"].is_null());
+                trial.world.kill();
+            } else {
+                let killed = children(daemon);
+                cut += killed.len();
+                killed.into_iter().for_each(kill);
+                wait_for("the sync is over", || {
+                    trial.world.status()["running"].is_null().then_some(())
+                });
+            }
+        }
+        trial.complete(&format!("round {round}"));
+        trial.change(ROWS);
+    }
+    println!("{cut} syncs cut off in {rounds} rounds, {} events came twice", trial.repeated());
+    assert!(cut > rounds / 4, "hardly a sync was killed before it had ended: {cut}");
+}
+
+/// The program that the daemon runs in the place of a child: killed at the write whose number is in the
+/// file `kill-at`, if there is one.
+fn fragile(world: &World) -> std::path::PathBuf {
+    // What changes files, and what is said to the daemon.
+    const CALLS: &str =
+        "pwrite64,write,fdatasync,fsync,ftruncate,fallocate,rename,renameat,renameat2,unlink";
+    let (strace, consentd) = (tools::strace(), consentd());
+    let path = world.folder.write(
+        "fragile",
+        format!(
+            "#!/bin/sh\nif read number < {at:?}; then\n  exec {strace:?} -f -o {trace:?} -e trace={CALLS} \
+             -e inject={CALLS}:signal=KILL:when=$number {consentd:?} \"$@\"\nfi\nexec {consentd:?} \"$@\"\n",
+            at = world.folder.path("kill-at"),
+            trace = world.folder.path("trace"),
+            strace = strace.get_program(),
+            consentd = consentd.get_program(),
+        ),
+    );
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Every write of a small sync with changes of all kinds. `meanwhile` is done before the sync that
+/// completes it.
+fn at_every_write(meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
+    if !Tracer::is_permitted() {
+        let must = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!must, "this needs the right to trace processes");
+        return eprintln!("NOT TESTED: this needs the right to trace processes");
+    }
+    let mut trial = Trial::new();
+    let program = fragile(&trial.world);
+    trial.world.run_as_child(program);
+    trial.change(40);
+    trial.complete("the first sync");
+    for number in 1.. {
+        let before = trial.table.clone();
+        trial.change(40);
+        let at = trial.world.folder.write("kill-at", format!("{number}\n"));
+        let record = trial.world.run("");
+        fs::remove_file(at).unwrap();
+        if record["state"] == "done" {
+            println!("{} writes, {} events came twice", number - 1, trial.repeated());
+            assert!(number > 8, "there are more writes than {number}");
+            return;
+        }
+        assert!(record["error"].as_str().unwrap().contains("SIGKILL"), "write {number}: {record}");
+        meanwhile(&mut trial, before);
+        trial.complete(&format!("write {number}"));
+    }
+}
+
+#[test]
+fn a_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
+    at_every_write(|_, _| {});
+}
+
+/// What was sent and not noted is known to have been sent.
+#[test]
+fn rows_that_become_what_they_were_after_a_crash_are_so_everywhere() {
+    at_every_write(|trial, before| {
+        trial.table = before;
+        write(&trial.world, &trial.table);
+    });
+}

@@ -1,0 +1,150 @@
+//! Rows that a destination does not take.
+
+use crate::harness::{HttpSink, Reply};
+use crate::world::{Model, PEOPLE, World, samples, short};
+
+/// Takes no batch that holds one of these rows.
+fn refuse(sink: &HttpSink, ids: &'static [u8]) {
+    sink.answer(move |lines| {
+        let is_bad =
+            |line: &String| ids.iter().any(|id| line.contains(&format!("\"userId\":{id},")));
+        Reply::now(if lines.iter().any(is_bad) { 400 } else { 200 })
+    });
+}
+
+/// Three rows that go to a file `ads` and to a receiver that answers as it is told.
+fn world(model: Model) -> (World, HttpSink) {
+    let sink = HttpSink::start(|_| Reply::now(200));
+    let url = sink.url();
+    let table = format!(
+        "{PEOPLE}; insert into people values (1, 'a', true, true), (2, 'b', true, true), (3, 'c', true, true)"
+    );
+    let world = World::new(&table, model, move |folder, config| {
+        config.file(folder, "ads", "categories = [\"Ads\"]").http(
+            "strict",
+            &url,
+            "categories = [\"Stats\"]",
+        )
+    });
+    (world, sink)
+}
+
+#[test]
+fn a_rejected_row_is_sent_again_until_it_is_taken() {
+    let (mut world, sink) = world(Model::new());
+    refuse(&sink, &[2]);
+    world.sync("rows=3 added=3 sent=3");
+    assert_eq!((short(&sink.take()), world.took("ads")), ("1 3".to_owned(), "1 2 3".to_owned()));
+    let record = world.sync("rows=3 unchanged=3 failed=1 sent=1");
+    assert!(samples(&record).contains("id 2: rejected by strict"), "{record}");
+    refuse(&sink, &[]);
+    world.sync("rows=3 unchanged=3 failed=1 sent=1");
+    // Only to whom did not take it.
+    assert_eq!((short(&sink.take()), world.took("ads")), ("2".to_owned(), String::new()));
+    world.sync("rows=3 unchanged=3");
+    assert_eq!(short(&sink.take()), "");
+}
+
+#[test]
+fn a_rejected_row_is_given_up_after_so_many_syncs() {
+    let (world, sink) = world(Model::new().set("retry_syncs", 2));
+    refuse(&sink, &[2]);
+    world.sync("rows=3 added=3 sent=3");
+    world.sync("rows=3 unchanged=3 failed=1 sent=1");
+    world.sync("rows=3 unchanged=3 failed=1 sent=1");
+    // The last rejection is told, and that is all.
+    world.sync("rows=3 unchanged=3 failed=1");
+    let attempts = sink.attempts();
+    world.sync("rows=3 unchanged=3");
+    refuse(&sink, &[]);
+    world.sync("rows=3 unchanged=3");
+    assert_eq!(sink.attempts(), attempts);
+    // A newer version begins anew.
+    refuse(&sink, &[2]);
+    world.sql("update people set plan = 'z' where id = 2");
+    world.sync("rows=3 updated=1 unchanged=2 sent=1");
+    refuse(&sink, &[]);
+    sink.take();
+    world.sync("rows=3 unchanged=3 failed=1 sent=1");
+    assert_eq!(short(&sink.take()), "2");
+}
+
+#[test]
+fn no_retries_means_none() {
+    let (world, sink) = world(Model::new().set("retry_syncs", 0));
+    refuse(&sink, &[2]);
+    world.sync("rows=3 added=3 sent=3");
+    world.sync("rows=3 unchanged=3 failed=1");
+    world.sync("rows=3 unchanged=3");
+}
+
+#[test]
+fn a_rejected_row_is_sent_again_as_it_is_now() {
+    let (mut world, sink) = world(Model::new());
+    refuse(&sink, &[1, 2, 3]);
+    world.sync("rows=3 added=3 sent=3");
+    refuse(&sink, &[]);
+    world.take("ads");
+    world.sql(
+        "update people set plan = 'z' where id = 1; update people set stats = false where id = 2",
+    );
+    world.sync("rows=3 updated=2 unchanged=1 refused=1 failed=3 sent=3");
+    let taken = sink.take();
+    // 2 has no consent any more, and was never there.
+    assert_eq!(short(&taken), "1 3");
+    assert!(taken.iter().any(|line| line.contains("\"plan\":\"z\"")), "{taken:?}");
+    assert_eq!(world.took("ads"), "1 2");
+    world.sync("rows=3 unchanged=3");
+}
+
+/// Nobody is told of a row that they did not take, however often it was offered.
+#[test]
+fn a_row_that_was_never_taken_goes_without_a_word() {
+    for retries in [0, 1, 2] {
+        let (world, sink) = world(Model::new());
+        refuse(&sink, &[2, 3]);
+        world.sync("rows=3 added=3 sent=3");
+        for _ in 0..retries {
+            world.sync("rows=3 unchanged=3 failed=2 sent=2");
+        }
+        refuse(&sink, &[]);
+        world.sql("delete from people where id = 2; update people set stats = false where id = 3");
+        let record = world.run("");
+        assert_eq!((&record["deleted"], &record["failed"]), (&1.into(), &2.into()), "{record}");
+        assert_eq!(short(&sink.take()), "1", "{retries} retries");
+    }
+}
+
+#[test]
+fn a_row_that_was_taken_before_it_was_rejected_is_deleted() {
+    let (world, sink) = world(Model::new());
+    world.sync("rows=3 added=3 sent=3");
+    refuse(&sink, &[2]);
+    world.sql("update people set plan = 'z' where id = 2");
+    world.sync("rows=3 updated=1 unchanged=2 sent=1");
+    refuse(&sink, &[]);
+    sink.take();
+    world.sql("delete from people where id = 2");
+    world.sync("rows=2 deleted=1 unchanged=2 failed=1 sent=1");
+    assert_eq!(short(&sink.take()), "-2");
+}
+
+/// What the daemon itself does not take is tried again, too.
+#[test]
+fn a_row_that_is_no_event_is_reported_and_tried_again() {
+    let deep = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let (mut world, _sink) = world(Model::new());
+    world.sql(&format!(
+        "alter table people add column more json; update people set more = '{}' where id = 2",
+        deep(80)
+    ));
+    let event = "{ type = \"identify\", userId = \"$id\", traits = { plan = \"$plan\", more = \"$more\" } }";
+    world.become_model(Model::new().set("event", event));
+    let record = world.sync("rows=3 added=3 failed=1 sent=2");
+    assert!(samples(&record).contains("id 2: rejected as too_deep"), "{record}");
+    world.sync("rows=3 unchanged=3 failed=1");
+    world.take("ads");
+    world.sql("update people set more = '1' where id = 2");
+    world.sync("rows=3 updated=1 unchanged=2 sent=1");
+    assert_eq!(world.took("ads"), "2");
+}
