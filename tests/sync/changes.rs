@@ -149,6 +149,36 @@ fn rows_that_are_too_long_are_reported_and_left_as_they_are() {
     assert_eq!(world.took("ads"), "2 5");
 }
 
+/// Every row counts once.
+#[test]
+fn rows_that_are_too_long_and_stand_twice_are_left_out_once() {
+    let model = Model::new().set("limits", "{ row_bytes = \"2KiB\" }");
+    let mut world = World::simple(&four(), model);
+    world.sql("insert into people values (4, printf('%.3000c', 'x'), true, true)");
+    world.sync("rows=5 added=3 skipped=2 sent=3");
+    assert_eq!(world.took("ads"), "1 2 3");
+}
+
+/// Whoever sorts out repeated messages must not miss it.
+#[test]
+fn a_row_that_comes_back_as_it_was_has_another_message_id() {
+    let mut world = World::simple(&four(), Model::new());
+    world.sync("rows=4 added=4 sent=4");
+    let first = world.take("ads");
+    world.sql("create table aside as select * from people; delete from people");
+    world.sync("deleted=4 sent=4");
+    let gone = world.take("ads");
+    world.sql("insert into people select * from aside");
+    world.sync("rows=4 added=4 sent=4");
+    let again = world.take("ads");
+    assert_eq!(crate::world::short(&again), "1 2 3 4");
+    assert!(!again.iter().any(|line| first.contains(line)), "{again:?}");
+    world.sql("delete from people");
+    world.sync("deleted=4 sent=4");
+    let gone_again = world.take("ads");
+    assert!(!gone_again.iter().any(|line| gone.contains(line)), "{gone_again:?}");
+}
+
 #[test]
 fn limits_on_columns_and_rows_end_a_sync_before_anything_is_sent() {
     for (limits, expected) in [("columns = 3", "limits.columns"), ("rows = 3", "limits.rows")] {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -92,12 +92,18 @@ fn nothing_is_lost_when_syncs_and_daemons_are_killed() {
         std::env::var("CONSENTD_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
     let mut trial = Trial::new();
     trial.change(ROWS);
+    let started = Instant::now();
+    trial.world.run("");
+    // At the pace of this machine.
+    let longest = started.elapsed().as_micros() as u64;
+    trial.complete("the first sync");
+    trial.change(ROWS);
     let mut cut = 0;
     for round in 0..rounds {
         for _ in 0..trial.rng.usize(1..4) {
             trial.world.start();
             trial.world.begin("");
-            sleep(Duration::from_micros(trial.rng.u64(0..200_000)));
+            sleep(Duration::from_micros(trial.rng.u64(0..longest)));
             let daemon = trial.world.daemon().id();
             if trial.rng.u8(..) < 60 {
                 cut += usize::from(!trial.world.status()["running"].is_null());
@@ -140,31 +146,48 @@ fn fragile(world: &World) -> std::path::PathBuf {
     path
 }
 
-/// Every write of a small sync with changes of all kinds. `meanwhile` is done before the sync that
-/// completes it.
-fn at_every_write(meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
+/// A small world whose syncs can be killed at a write, if this machine lets processes be traced.
+fn traced() -> Option<Trial> {
     if !Tracer::is_permitted() {
         let must = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!must, "this needs the right to trace processes");
-        return eprintln!("NOT TESTED: this needs the right to trace processes");
+        eprintln!("NOT TESTED: this needs the right to trace processes");
+        return None;
     }
     let mut trial = Trial::new();
     let program = fragile(&trial.world);
     trial.world.run_as_child(program);
     trial.change(40);
+    Some(trial)
+}
+
+impl Trial {
+    /// A sync that is killed at its write of this number; whether there was one.
+    fn killed_at(&mut self, number: usize) -> bool {
+        let at = self.world.folder.write("kill-at", format!("{number}\n"));
+        let record = self.world.run("");
+        fs::remove_file(at).unwrap();
+        if record["state"] == "done" {
+            println!("{} writes, {} events came twice", number - 1, self.repeated());
+            assert!(number > 8, "there are more writes than {number}");
+            return false;
+        }
+        assert!(record["error"].as_str().unwrap().contains("SIGKILL"), "write {number}: {record}");
+        true
+    }
+}
+
+/// Every write of a small sync with changes of all kinds. `meanwhile` is done before the sync that
+/// completes it.
+fn at_every_write(meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
+    let Some(mut trial) = traced() else { return };
     trial.complete("the first sync");
     for number in 1.. {
         let before = trial.table.clone();
         trial.change(40);
-        let at = trial.world.folder.write("kill-at", format!("{number}\n"));
-        let record = trial.world.run("");
-        fs::remove_file(at).unwrap();
-        if record["state"] == "done" {
-            println!("{} writes, {} events came twice", number - 1, trial.repeated());
-            assert!(number > 8, "there are more writes than {number}");
+        if !trial.killed_at(number) {
             return;
         }
-        assert!(record["error"].as_str().unwrap().contains("SIGKILL"), "write {number}: {record}");
         meanwhile(&mut trial, before);
         trial.complete(&format!("write {number}"));
     }
@@ -182,4 +205,20 @@ fn rows_that_become_what_they_were_after_a_crash_are_so_everywhere() {
         trial.table = before;
         write(&trial.world, &trial.table);
     });
+}
+
+#[test]
+fn a_first_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
+    let Some(mut trial) = traced() else { return };
+    for number in 1.. {
+        // As if there had never been one.
+        let state = trial.world.folder.path("state/warehouse/people");
+        if state.exists() {
+            fs::remove_dir_all(state).unwrap();
+        }
+        if !trial.killed_at(number) {
+            return;
+        }
+        trial.complete(&format!("write {number}"));
+    }
 }

@@ -157,6 +157,11 @@ fn run(seed: u64, syncs: usize) {
         write(&world, &table);
         let record = world.run("");
         assert_eq!(record["state"], "done", "seed {seed}, sync {sync}: {record}");
+        let sum: u64 = ["added", "updated", "unchanged", "skipped"]
+            .iter()
+            .filter_map(|it| record[*it].as_u64())
+            .sum();
+        assert_eq!(record["rows"], sum, "every row counts once: {record}");
         for (rule, replica) in rules.iter().zip(&mut replicas) {
             let expected = expected(rule, replica.rows(), &table);
             replica
