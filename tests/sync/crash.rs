@@ -89,7 +89,7 @@ impl Trial {
 #[test]
 fn nothing_is_lost_when_syncs_and_daemons_are_killed() {
     let rounds =
-        std::env::var("CONSENTD_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+        std::env::var("CONSENTD_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let mut trial = Trial::new();
     trial.change(ROWS);
     let started = Instant::now();
