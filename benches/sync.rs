@@ -126,7 +126,8 @@ fn fill(config: &Config, rows: u64) {
              analytics boolean, score double precision, created text, city text)",
         )
         .unwrap();
-    let (plan, city) = ("case i % 3 when 0 then 'free' when 1 then 'pro' else 'team' end", "'Berlin'");
+    let (plan, city) =
+        ("case i % 3 when 0 then 'free' when 1 then 'pro' else 'team' end", "'Berlin'");
     connection
         .execute(&format!(
             "insert into consentd_bench with recursive n(i) as (select 0 union all select i + 1 from n \

@@ -19,9 +19,10 @@ mod send;
 mod store;
 mod told;
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -30,12 +31,12 @@ use serde::Deserialize;
 use tracing::warn;
 
 use self::change::read_message_id;
-use self::compare::{Basis, Comparison};
+use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};
 use self::known::Key;
 use self::link::{Ended, Link, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
-use self::store::Store;
+use self::store::{Group, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, Warehouse};
@@ -153,24 +154,28 @@ fn take_rejections(
 ) -> Result<HashMap<Key, Vec<Failed>>, Ended> {
     let mut all = store.failed(FAILED_MAX)?;
     let snapshot = store.snapshot()?;
+    let mut groups: BTreeMap<u8, Group> = BTreeMap::new();
     for rejection in &welcome.rejections {
         let Some((key, message)) = read_message_id(&rejection.message_id) else { continue };
+        let group = match groups.entry(key[0]) {
+            Entry::Occupied(group) => group.into_mut(),
+            Entry::Vacant(place) => place.insert(snapshot.group(key[0])?),
+        };
         // A newer version has its own fate.
-        let Some(mut known) = snapshot.get(&key)?.filter(|known| known.message == message) else {
+        let Some(known) = group.get(&key).filter(|known| known.message == message) else {
             continue;
         };
+        let mut known = known.clone();
         let named = welcome.destinations.iter().find(|named| named.id == rejection.destination);
         let name = named.map_or("a destination that is gone", |named| named.name.as_str());
         told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
         let list = all.entry(key).or_default();
         failed::add(list, rejection.destination, now);
-        if dry_run {
-            continue;
-        }
         store.put_failed(key, list.clone());
         if known.sent_once {
+            // It never had the row.
             known.held.retain(|id| *id != rejection.destination);
-            store.put(key, Some(&known))?;
+            group.put(key, Some(known));
         }
     }
     if !dry_run {
@@ -181,7 +186,7 @@ fn take_rejections(
                 store.put_failed(*key, list.clone());
             }
         }
-        store.save()?;
+        store.save(groups.values_mut())?;
     }
     Ok(all)
 }
@@ -248,8 +253,8 @@ impl<'m> Query<'_, 'm> {
                 return Err(Ended::Lost(error.to_string()));
             };
             warn!("{error}; asked again in {} s", wait.as_secs());
-            let until = std::time::Instant::now() + wait;
-            while std::time::Instant::now() < until {
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
                 std::thread::sleep(LOOK);
                 self.link.look()?;
             }
@@ -258,36 +263,41 @@ impl<'m> Query<'_, 'm> {
 
     fn compare(&mut self, comparison: &mut Comparison<'m>) -> Result<(), Broken> {
         let rows = self.fetch()?;
-        let mut shape = None;
-        let mut next_progress = std::time::Instant::now();
-        loop {
-            let now = std::time::Instant::now();
+        let Rows::Columns(columns) = self.next(&rows)? else {
+            return Err(Ended::Lost("the driver gives no columns".to_owned()).into());
+        };
+        let shape = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
+        for remark in shape.remarks() {
+            warn!("{remark}");
+            self.told.sample(remark.clone());
+        }
+        let mut window = Window::default();
+        let mut next_progress = Instant::now();
+        while let Rows::Batch(batch) = self.next(&rows)? {
+            let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
+            let bytes = batch.get_array_memory_size();
+            comparison.take(bound, bytes, &mut window, self.told)?;
+            if window.is_full() {
+                comparison.compare(&mut window, self.told)?;
+            }
+            let now = Instant::now();
             if now >= next_progress {
                 next_progress = now + PROGRESS;
                 self.link.look()?;
                 self.link.progress(&self.told.counts)?;
             }
+        }
+        Ok(comparison.compare(&mut window, self.told)?)
+    }
+
+    /// What the thread at the warehouse gives next; ends early if the daemon wants no more.
+    fn next(&mut self, rows: &Receiver<Fetched>) -> Result<Rows, Broken> {
+        loop {
             match rows.recv_timeout(LOOK) {
+                Ok(fetched) => return fetched.map_err(Broken::Warehouse),
                 Err(RecvTimeoutError::Timeout) => self.link.look()?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Ended::Lost("the driver's thread died".to_owned()).into());
-                }
-                Ok(Err(error)) => return Err(Broken::Warehouse(error)),
-                Ok(Ok(Rows::End)) => return Ok(()),
-                Ok(Ok(Rows::Columns(columns))) => {
-                    let found = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
-                    for remark in found.remarks() {
-                        warn!("{remark}");
-                        self.told.sample(remark.clone());
-                    }
-                    shape = Some(found);
-                }
-                Ok(Ok(Rows::Batch(batch))) => {
-                    let shape = shape.as_ref().ok_or_else(|| {
-                        Ended::Lost("the driver gives rows without columns".to_owned())
-                    })?;
-                    let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
-                    comparison.take(&bound, self.told)?;
                 }
             }
         }
