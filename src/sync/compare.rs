@@ -1,7 +1,7 @@
 //! Rows of the query against those of the last sync.
 //!
 //! Rows are compared a window at a time, in the order of their keys, so that what is known is read in
-//! the order of the disk.
+//! the order of the disk; on a thread of its own, while the next window is fetched and hashed.
 //!
 //! What always holds: nothing is sent before the query has ended well, for only then is known which ids
 //! stand twice, and which rows are gone.
@@ -26,9 +26,9 @@ const CHANGES_BYTES: usize = 64 * 1024;
 const KEYS_BYTES: usize = 16 * 1024;
 
 /// Rows of a window,
-const WINDOW_ROWS: usize = 256 * 1024;
+const WINDOW_ROWS: usize = 128 * 1024;
 /// and bytes of their batches.
-const WINDOW_BYTES: usize = 48 * 1024 * 1024;
+const WINDOW_BYTES: usize = 24 * 1024 * 1024;
 
 /// Longest unique id, as JSON.
 const ID_BYTES_MAX: usize = 4096;
@@ -36,15 +36,27 @@ const ID_BYTES_MAX: usize = 4096;
 /// Compares the rows of one query.
 pub(super) struct Comparison<'m> {
     model: &'m Model,
-    snapshot: Snapshot,
-    basis: Basis<'m>,
+    generation: u32,
     rows_key: [u8; 32],
     /// The keys of all rows.
     keys: Scatter,
+    /// Reused from row to row.
+    id: Vec<u8>,
+    content: Vec<u8>,
+    difference: Difference<'m>,
+}
+
+/// What differs from the last sync.
+pub(super) struct Difference<'m> {
+    model: &'m Model,
+    snapshot: Snapshot,
+    basis: Basis<'m>,
     /// Rows that are to be sent or noted.
     changes: Scatter,
     found: u64,
-    bytes: Buffers,
+    /// Reused from row to row.
+    id: Vec<u8>,
+    line: Vec<u8>,
 }
 
 /// What rows are compared with beside their last content.
@@ -81,14 +93,6 @@ impl Window<'_> {
     }
 }
 
-/// Reused from row to row.
-#[derive(Default)]
-struct Buffers {
-    id: Vec<u8>,
-    content: Vec<u8>,
-    line: Vec<u8>,
-}
-
 impl<'m> Comparison<'m> {
     pub(super) fn new(
         model: &'m Model,
@@ -98,17 +102,63 @@ impl<'m> Comparison<'m> {
     ) -> Self {
         Self {
             model,
-            snapshot,
-            basis,
+            generation: basis.generation,
             // Rows of two models differ, whatever their ids.
             rows_key: blake3::derive_key("consentd: rows of a model", model.name.as_bytes()),
             keys: Scatter::new(folder, KEYS_BYTES),
-            changes: Scatter::new(folder, CHANGES_BYTES),
-            found: 0,
-            bytes: Buffers::default(),
+            id: Vec::new(),
+            content: Vec::new(),
+            difference: Difference {
+                model,
+                snapshot,
+                basis,
+                changes: Scatter::new(folder, CHANGES_BYTES),
+                found: 0,
+                id: Vec::new(),
+                line: Vec::new(),
+            },
         }
     }
 
+    /// What hashes rows, and what compares them: two threads' work.
+    pub(super) fn split(&mut self) -> (Hashing<'_>, &mut Difference<'m>) {
+        let Self { model, generation, rows_key, keys, id, content, difference } = self;
+        (Hashing { model, generation: *generation, rows_key, keys, id, content }, difference)
+    }
+
+    /// Rows that the last sync knew, those that stand twice counted twice.
+    pub(super) fn found(&self) -> u64 {
+        self.difference.found
+    }
+
+    /// The ids of a part.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn ids(&self, part: usize) -> Result<Ids, Ended> {
+        Ok(Ids::of(&self.keys.read(part).map_err(put_aside)?))
+    }
+
+    /// The changes of a part, for [`Change::read`].
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn changes(&self, part: usize) -> Result<Vec<u8>, Ended> {
+        self.difference.changes.read(part).map_err(put_aside)
+    }
+}
+
+/// The half of a comparison that is done while rows come.
+pub(super) struct Hashing<'c> {
+    model: &'c Model,
+    generation: u32,
+    rows_key: &'c [u8; 32],
+    keys: &'c mut Scatter,
+    id: &'c mut Vec<u8>,
+    content: &'c mut Vec<u8>,
+}
+
+impl Hashing<'_> {
     /// Adds the rows of a batch, which takes so many bytes, to the window.
     ///
     /// # Errors
@@ -128,40 +178,38 @@ impl<'m> Comparison<'m> {
                     self.model.limits.rows, self.model.name
                 )));
             }
-            self.bytes.id.clear();
-            if !batch.id(row, &mut self.bytes.id) {
+            self.id.clear();
+            if !batch.id(row, self.id) {
                 told.skip(format!("row {}: {} is NULL", told.counts.rows, self.model.unique_id));
                 continue;
             }
-            if self.bytes.id.len() > ID_BYTES_MAX {
-                let bytes = self.bytes.id.len();
+            if self.id.len() > ID_BYTES_MAX {
+                let bytes = self.id.len();
                 told.skip(format!("row {}: an id of {bytes} bytes", told.counts.rows));
                 continue;
             }
-            let key = digest(blake3::keyed_hash(&self.rows_key, &self.bytes.id));
+            let key = digest(blake3::keyed_hash(self.rows_key, self.id));
             self.keys.push(key[0], |into| into.extend_from_slice(&key)).map_err(put_aside)?;
-            self.bytes.content.clear();
+            self.content.clear();
             // Rows of another generation count as changed.
-            self.bytes.content.extend_from_slice(&self.basis.generation.to_le_bytes());
-            batch.content(row, &mut self.bytes.content);
-            let hash = digest(blake3::hash(&self.bytes.content));
+            self.content.extend_from_slice(&self.generation.to_le_bytes());
+            batch.content(row, self.content);
+            let hash = digest(blake3::hash(self.content));
             window.rows.push(Row { key, hash, batch: window.batches.len(), row });
         }
         window.batches.push(batch);
         window.bytes += bytes;
         Ok(())
     }
+}
 
-    /// Puts aside what changed of the window, and empties it.
+impl Difference<'_> {
+    /// Puts aside what changed of the window.
     ///
     /// # Errors
     /// [`Ended`]
-    pub(super) fn compare(
-        &mut self,
-        window: &mut Window<'_>,
-        told: &mut Told,
-    ) -> Result<(), Ended> {
-        let Window { batches, mut rows, .. } = std::mem::take(window);
+    pub(super) fn compare(&mut self, window: Window<'_>, told: &mut Told) -> Result<(), Ended> {
+        let Window { batches, mut rows, .. } = window;
         rows.sort_unstable_by_key(|row| u128::from_be_bytes(row.key));
         for of_part in rows.chunk_by(|one, other| part_of(&one.key) == part_of(&other.key)) {
             let part = part_of(&of_part[0].key);
@@ -216,7 +264,7 @@ impl<'m> Comparison<'m> {
             Some(known) if is_same => known.message,
             _ => self.message(&row.key, &row.hash, before),
         };
-        let Buffers { id, line, .. } = &mut self.bytes;
+        let Self { id, line, .. } = self;
         id.clear();
         batch.id(row.row, id);
         line.clear();
@@ -233,27 +281,6 @@ impl<'m> Comparison<'m> {
         let (key, hash, is_first) = (row.key, row.hash, before.is_none());
         let change = Change { what, kind, key, hash, message, granted, is_first, id, line };
         self.changes.push(key[0], |into| change.write(into)).map_err(put_aside)
-    }
-
-    /// Rows that the last sync knew, those that stand twice counted twice.
-    pub(super) fn found(&self) -> u64 {
-        self.found
-    }
-
-    /// The ids of a part.
-    ///
-    /// # Errors
-    /// The disk.
-    pub(super) fn ids(&self, part: usize) -> Result<Ids, Ended> {
-        Ok(Ids::of(&self.keys.read(part).map_err(put_aside)?))
-    }
-
-    /// The changes of a part, for [`Change::read`].
-    ///
-    /// # Errors
-    /// The disk.
-    pub(super) fn changes(&self, part: usize) -> Result<Vec<u8>, Ended> {
-        self.changes.read(part).map_err(put_aside)
     }
 
     fn is_due(&self, key: &Key) -> bool {

@@ -22,11 +22,12 @@ mod told;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -44,6 +45,9 @@ use crate::warehouse::{self, RowShape};
 
 /// Batches of rows that are fetched ahead.
 const BATCHES_AHEAD: usize = 2;
+
+/// Windows of rows that wait to be compared.
+const WINDOWS_AHEAD: usize = 1;
 
 /// Waits after a connection to the warehouse was lost: a query is asked once more than these.
 const AGAIN_AFTER: [Duration; 4] = [
@@ -255,7 +259,7 @@ impl<'m> Query<'_, 'm> {
             warn!("{error}; asked again in {} s", wait.as_secs());
             let until = Instant::now() + wait;
             while Instant::now() < until {
-                std::thread::sleep(LOOK);
+                thread::sleep(LOOK);
                 self.link.look()?;
             }
         }
@@ -271,23 +275,42 @@ impl<'m> Query<'_, 'm> {
             warn!("{remark}");
             self.told.sample(remark.clone());
         }
-        let mut window = Window::default();
-        let mut next_progress = Instant::now();
-        while let Rows::Batch(batch) = self.next(&rows)? {
-            let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
-            let bytes = batch.get_array_memory_size();
-            comparison.take(bound, bytes, &mut window, self.told)?;
-            if window.is_full() {
-                comparison.compare(&mut window, self.told)?;
+        let (mut hashing, difference) = comparison.split();
+        let like = self.told.another();
+        thread::scope(|scope| {
+            let (windows, waiting) = bounded::<Window<'_>>(WINDOWS_AHEAD);
+            let (tell, compared) = unbounded();
+            scope.spawn(move || {
+                for window in waiting {
+                    let mut told = like.another();
+                    let done = difference.compare(window, &mut told).map(|()| told);
+                    if tell.send(done).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut window = Window::default();
+            let mut next_progress = Instant::now();
+            while let Rows::Batch(batch) = self.next(&rows)? {
+                let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
+                let bytes = batch.get_array_memory_size();
+                hashing.take(bound, bytes, &mut window, self.told)?;
+                if window.is_full() && windows.send(std::mem::take(&mut window)).is_err() {
+                    break;
+                }
+                compared.try_iter().try_for_each(|told| Ok::<_, Ended>(self.told.add(told?)))?;
+                let now = Instant::now();
+                if now >= next_progress {
+                    next_progress = now + PROGRESS;
+                    self.link.look()?;
+                    self.link.progress(&self.told.counts)?;
+                }
             }
-            let now = Instant::now();
-            if now >= next_progress {
-                next_progress = now + PROGRESS;
-                self.link.look()?;
-                self.link.progress(&self.told.counts)?;
-            }
-        }
-        Ok(comparison.compare(&mut window, self.told)?)
+            // If it can't be sent, why not is among what is told.
+            let _ = windows.send(window);
+            drop(windows);
+            Ok(compared.iter().try_for_each(|told| Ok::<_, Ended>(self.told.add(told?)))?)
+        })
     }
 
     /// What the thread at the warehouse gives next; ends early if the daemon wants no more.
@@ -308,7 +331,7 @@ impl<'m> Query<'_, 'm> {
         let sql = self.model.sql().map_err(Ended::Lost)?;
         let warehouse = self.warehouse.clone();
         let (sender, rows) = bounded(BATCHES_AHEAD);
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || {
                 let fetched = ask(&warehouse, &sql, &sender);
