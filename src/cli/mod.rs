@@ -13,6 +13,8 @@ mod logging;
 mod reference;
 mod reload;
 mod run;
+mod sync;
+mod syncs;
 mod test;
 
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ enum Command {
     Log(log::LogArgs),
     /// Erase what is stored about a user, running daemon or not
     Erase(erase::EraseArgs),
+    /// Sync a model now: its warehouse is asked, and what changed is sent
+    Sync(sync::SyncArgs),
+    /// Show the syncs of the models: the ones that go on and the ones that ended
+    Syncs(syncs::SyncsArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
     /// Print the config reference, generated from the config types
@@ -65,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Erase(args) => erase::run(args),
+        Command::Sync(args) => sync::run(&args),
+        Command::Syncs(args) => syncs::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }
