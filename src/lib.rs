@@ -20,6 +20,8 @@ pub mod destination;
 
 pub mod dead_letters;
 
+pub mod warehouse;
+
 pub mod config;
 
 pub mod metrics;

@@ -49,7 +49,7 @@ use [config.schema.json](config.schema.json).
 const EXAMPLE: &str = include_str!("../../examples/production.toml");
 
 /// The headings of the page, and where in the schema they are.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 16] = [
     ("[daemon]", "/properties/daemon"),
     ("[log]", "/properties/log"),
     ("[dead_letters]", "/properties/dead_letters"),
@@ -57,6 +57,9 @@ const SECTIONS: [(&str, &str); 13] = [
     ("[consent]", "/properties/consent"),
     ("[[categories]]", "/properties/categories"),
     ("[sources.NAME]", "/properties/sources"),
+    ("[warehouses.NAME]", "/properties/warehouses"),
+    ("[models.NAME]", "/properties/models"),
+    ("limits", "/properties/models/additionalProperties/properties/limits"),
     ("[destinations.NAME]", "/properties/destinations"),
     ("batch", "/properties/destinations/additionalProperties/properties/batch"),
     ("retry", "/properties/destinations/additionalProperties/properties/retry"),
@@ -114,6 +117,8 @@ fn kind(value: &Value) -> String {
     if let Some(kind) = value["x-kind"].as_str() {
         return match kind {
             "event" => "table or string".to_owned(),
+            "mapping" => "table".to_owned(),
+            "consent" => "table or `\"none\"`".to_owned(),
             kind => kind.to_owned(),
         };
     }

@@ -145,6 +145,14 @@ pub(super) fn header_value(text: &str) -> Result<(), Wrong> {
     }
 }
 
+/// An option of a database driver.
+pub(super) fn option(text: &str) -> Result<(), Wrong> {
+    if text.contains('\0') {
+        return wrong("not possible as an option: it holds a NUL character", "write text");
+    }
+    Ok(())
+}
+
 /// The name of a header field that an operator may set.
 pub(super) fn header_name(text: &str) -> Result<(), Wrong> {
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {

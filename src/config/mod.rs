@@ -93,14 +93,16 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     parse(&path.display().to_string(), &read_file(path)?).map_err(LoadError::Invalid)
 }
 
-/// Checks the content of a config file; `file` is its name in errors.
+/// Checks the content of a config file; `file` is its name in errors, and relative paths of queries
+/// begin at its folder.
 ///
 /// # Errors
 /// [`ConfigErrors`] with every mistake.
 pub fn parse(file: &str, content: &[u8]) -> Result<Loaded, ConfigErrors> {
     let text = String::from_utf8_lossy(content);
     let mut report = Report::new(&text);
-    let config = read(content, &text, &mut report);
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let config = read(content, &text, folder, &mut report);
     let (errors, warnings) = report.finish();
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
@@ -109,7 +111,7 @@ pub fn parse(file: &str, content: &[u8]) -> Result<Loaded, ConfigErrors> {
 }
 
 /// The config, unless something was reported as an error.
-fn read(content: &[u8], text: &str, report: &mut Report<'_>) -> Option<Config> {
+fn read(content: &[u8], text: &str, folder: &Path, report: &mut Report<'_>) -> Option<Config> {
     if let Err(error) = std::str::from_utf8(content) {
         let at = error.valid_up_to();
         report.error(&(at..at), "", "not valid UTF-8", "save the file as UTF-8");
@@ -118,7 +120,7 @@ fn read(content: &[u8], text: &str, report: &mut Report<'_>) -> Option<Config> {
     let mut document = syntax::document(text, report)?;
     structure::check(&mut document, schema(), report);
     match raw::File::read(document) {
-        Ok(file) => validate::validate(&file, report),
+        Ok(file) => validate::validate(&file, folder, report),
         Err(error) => {
             // The schema let something through that the types refuse: still an error with a place.
             report.error(&error.span().unwrap_or(0..0), "", error.message(), "");

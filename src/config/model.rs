@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::models::Model;
+use super::models::{Model, ModelConsent, Warehouse};
 use super::text::{Secret, Text};
 use crate::route::{CategorySpec, DestinationSpec, Missing, SourceSpec, TableSpec, Unmapped};
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub categories: Vec<CategorySpec>,
     /// `[sources.*]`, in the order of the file.
     pub sources: Vec<Source>,
+    /// `[warehouses.*]`, in the order of the file.
+    pub warehouses: Vec<Warehouse>,
     /// `[models.*]`, in the order of the file. They are sources, too.
     pub models: Vec<Model>,
     /// `[destinations.*]`, in the order of the file.
@@ -49,15 +51,42 @@ impl Config {
     pub fn table_spec(&self, version: u64) -> TableSpec {
         let source =
             |source: &Source| SourceSpec { name: source.name.clone(), missing: source.missing };
+        // A row without its consent object would be a mistake of ours: it is refused.
+        let model = |model: &Model| SourceSpec {
+            name: model.name.clone(),
+            missing: match model.consent {
+                ModelConsent::Columns(_) => Some(Missing::Deny),
+                ModelConsent::None => None,
+            },
+        };
         TableSpec {
             version,
             categories: self.categories.clone(),
             locations: self.consent.locations.clone(),
             missing: self.consent.missing,
             unmapped: self.consent.unmapped,
-            sources: self.sources.iter().map(source).chain(self.models.iter().map(|m| SourceSpec { name: m.name.clone(), missing: None })).collect(),
-            destinations: self.destinations.iter().map(|d| d.route.clone()).collect(),
+            sources: self.sources.iter().map(source).chain(self.models.iter().map(model)).collect(),
+            destinations: self.destinations.iter().map(|d| self.rules(&d.route)).collect(),
         }
+    }
+
+    /// The rules of a destination, with the models that do not name it among the sources it refuses.
+    fn rules(&self, rules: &DestinationSpec) -> DestinationSpec {
+        let excluded = |source: &String| {
+            let model = self.models.iter().find(|model| model.name == *source);
+            let named = model.and_then(|model| model.destinations.as_ref());
+            named.is_some_and(|named| !named.contains(&rules.name))
+        };
+        let models = || self.models.iter().map(|model| &model.name);
+        if !models().any(excluded) {
+            return rules.clone();
+        }
+        let every = || self.sources.iter().map(|source| &source.name).chain(models());
+        let sources: Vec<String> = match &rules.sources {
+            Some(named) => named.iter().filter(|source| !excluded(source)).cloned().collect(),
+            None => every().filter(|source| !excluded(source)).cloned().collect(),
+        };
+        DestinationSpec { sources: Some(sources), ..rules.clone() }
     }
 }
 

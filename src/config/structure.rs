@@ -16,7 +16,7 @@ use super::suggest;
 
 /// Sections and keys that are planned. They are refused like any unknown key, but nobody should look
 /// for a typing mistake.
-const NOT_YET: &[&str] = &["tokens", "tls", "models", "warehouses", "idempotency", "users"];
+const NOT_YET: &[&str] = &["tokens", "tls", "idempotency", "users"];
 /// Types of sources and destinations that are planned.
 const TYPES_NOT_YET: &[&str] = &["kafka", "segment", "warehouse", "nats"];
 
@@ -65,7 +65,11 @@ impl Walk<'_, '_> {
             return false;
         };
         match value.get_mut() {
-            DeValue::Table(table) if schema["x-kind"] == "event" => self.free(table, path),
+            DeValue::Table(table)
+                if schema["x-kind"] == "event" || schema["x-kind"] == "mapping" =>
+            {
+                self.free(table, path)
+            }
             DeValue::Table(table) => {
                 self.table(table, schema, path);
                 true
@@ -257,6 +261,7 @@ fn expected(schema: &Value) -> &'static str {
         Some("duration") => return "a duration",
         Some("secret") => return "a string or { file = \"...\" }",
         Some("event") => return "a table or a string",
+        Some("consent") => return "a table or \"none\"",
         _ => {}
     }
     match schema["type"].as_str() {

@@ -21,11 +21,17 @@ pub struct Text {
 
 /// What the string is, once it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Form {
+pub enum Form {
+    /// `http://` or `https://`
     Url,
+    /// `host:port`
     Address,
+    /// With `strftime` conversions.
     FilePath,
+    /// One visible line.
     HeaderValue,
+    /// Anything but NUL: keys of several lines are options of drivers.
+    Option,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +52,8 @@ pub enum Secret {
         /// A relative path is looked for in `$CREDENTIALS_DIRECTORY` first, then in the working
         /// directory.
         path: PathBuf,
+        /// What the content must be.
+        form: Form,
     },
 }
 
@@ -134,6 +142,7 @@ impl Form {
             Self::Address => form::address(text),
             Self::FilePath => form::file_path(text),
             Self::HeaderValue => form::header_value(text),
+            Self::Option => form::option(text),
         }
     }
 }
@@ -194,12 +203,12 @@ impl Secret {
     }
 
     fn resolve_in(&self, credentials: Option<&Path>) -> Result<Resolved, ResolveError> {
-        let (key, path) = match self {
+        let (key, path, form) = match self {
             Self::Inline(text) => return text.resolve().map(Resolved),
-            Self::File { key, path } => (key, path),
+            Self::File { key, path, form } => (key, path, form),
         };
         let content = read_secret(path, credentials).and_then(|content| {
-            form::header_value(&content).map_err(Problem::Form)?;
+            form.check(&content).map_err(Problem::Form)?;
             Ok(content)
         });
         match content {
@@ -331,8 +340,11 @@ mod tests {
     fn secrets_come_from_the_credentials_first_and_are_never_shown() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "hunter2\r\n").unwrap();
-        let secret =
-            Secret::File { key: "destinations.a.headers.x".to_owned(), path: "token".into() };
+        let secret = Secret::File {
+            key: "destinations.a.headers.x".to_owned(),
+            path: "token".into(),
+            form: Form::HeaderValue,
+        };
         let resolved = secret.resolve_in(Some(folder.path())).unwrap();
         assert_eq!(resolved.expose(), "hunter2");
         assert!(!format!("{secret:?}{resolved:?}").contains("hunter2"));
@@ -347,7 +359,8 @@ mod tests {
         let path = folder.path().join("key.pem");
         std::fs::write(&path, "hunter2\nhunter3\n").unwrap();
         let key = "destinations.a.headers.x".to_owned();
-        let error = Secret::File { key, path }.resolve().unwrap_err().to_string();
+        let error =
+            Secret::File { key, path, form: Form::HeaderValue }.resolve().unwrap_err().to_string();
         assert!(error.contains("header field") && !error.contains("hunter"), "{error}");
     }
 }

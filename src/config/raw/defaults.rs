@@ -37,6 +37,13 @@ pub(in crate::config) const DEAD_LETTERS_MAX_BYTES: u64 = 1 << 30;
 pub(in crate::config) const DEAD_LETTERS_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(in crate::config) const LOG_FREE_SPACE_MIN: u64 = 256 << 20;
 
+pub(in crate::config) const RETRY_SYNCS: u64 = 5;
+pub(in crate::config) const RETRY_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
+pub(in crate::config) const QUERY_CHARS: u64 = 65_535;
+pub(in crate::config) const COLUMNS: u64 = 512;
+pub(in crate::config) const ROW_BYTES: u64 = 512 * KIB;
+pub(in crate::config) const ROWS: u64 = 150_000_000;
+
 /// A size as a config says it: `1MiB`, `1500B`.
 pub(in crate::config) fn size(bytes: u64) -> String {
     let units = [("GiB", KIB * MIB), ("MiB", MIB), ("KiB", KIB)];

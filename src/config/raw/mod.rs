@@ -5,13 +5,15 @@
 //! (see [`super::structure`]); what must be there is checked by [`super::validate`].
 //!
 //! Extensions of the schema: `x-kind` names a form of value (`size`, `duration`, `text`, `secret`,
-//! `event`), `x-types` the types of source or destination that a key belongs to, and `x-required` says
+//! `event`, `mapping`, `consent`), `x-types` the types of source or destination that a key belongs to, and `x-required` says
 //! that those types need it.
 
 pub(super) mod defaults;
 mod destination;
 mod scalar;
 mod source;
+mod template;
+mod warehouse;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,6 +24,9 @@ pub(super) use destination::{Batch, Destination, DestinationType, Retry, Rotate}
 pub(super) use destination::{Compression, Format, Match, WhenFull};
 pub(super) use scalar::{At, Event, Interval, Named, SecretValue, Size};
 pub(super) use source::{Source, SourceType};
+pub(super) use template::{ConsentColumns, Template};
+pub(super) use warehouse::Warehouse;
+pub(super) use warehouse::{Change, ConsentCast, Limits, Model, NullValues, OnWithdrawal, StateIn};
 
 use super::model;
 use defaults::size;
@@ -49,6 +54,11 @@ pub(super) struct File {
     pub(super) categories: Option<At<Vec<At<Category>>>>,
     /// Where events come in: one `[sources.NAME]` each.
     pub(super) sources: Option<At<Named<Source>>>,
+    /// Databases that models ask: one `[warehouses.NAME]` each.
+    pub(super) warehouses: Option<At<Named<Warehouse>>>,
+    /// Queries whose rows become events: one `[models.NAME]` each. A model is a source of that name. It
+    /// needs the log.
+    pub(super) models: Option<At<Named<Model>>>,
     /// Where events go: one `[destinations.NAME]` each, at most 4096.
     pub(super) destinations: Option<At<Named<Destination>>>,
     /// Events and what must become of them, one `[[tests]]` each: `consentd test` runs them.

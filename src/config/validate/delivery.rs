@@ -1,7 +1,6 @@
 //! `[destinations.NAME]`: where its events go, and what happens when they can't.
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Check, HOUR, as_usize};
@@ -192,23 +191,8 @@ impl Check<'_, '_> {
                 let message = "this header field stands here twice";
                 self.report.error(&name.span, &key, message, "take one out");
             }
-            let secret = match &value.value {
-                SecretValue::File { file: Some(file) } => {
-                    Ok(Secret::File { key: key.clone(), path: PathBuf::from(file) })
-                }
-                SecretValue::File { file: None } => {
-                    let file = format!("{key}.file");
-                    let help = "write { file = \"...\" } or a string";
-                    self.missing(&value.span, &file, "a secret without a value", help);
-                    continue;
-                }
-                SecretValue::Inline(inline) => {
-                    Text::new(key.clone(), inline, Form::HeaderValue).map(Secret::Inline)
-                }
-            };
-            match secret {
-                Ok(secret) => headers.push((name.value.clone(), secret)),
-                Err(wrong) => self.wrong(&value.span, &key, wrong),
+            if let Some(secret) = self.secret(value, &key, Form::HeaderValue) {
+                headers.push((name.value.clone(), secret));
             }
         }
         headers

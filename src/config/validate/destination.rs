@@ -140,8 +140,9 @@ impl Check<'_, '_> {
     fn source_names(&mut self, sources: &At<Vec<At<String>>>, path: &str) -> Vec<String> {
         let key = format!("{path}.sources");
         for (position, source) in sources.iter().enumerate() {
-            let spoilt =
-                self.report.is_spoilt("sources") || self.report.is_spoilt(&join("sources", source));
+            let spoilt = ["sources", "models"].iter().any(|section| {
+                self.report.is_spoilt(section) || self.report.is_spoilt(&join(section, source))
+            });
             if !spoilt && !self.names.sources.contains(&source.value) {
                 let known = self.names.sources.clone();
                 self.dangling(source, &format!("{key}[{position}]"), "source", &known);
@@ -221,7 +222,7 @@ impl Check<'_, '_> {
     }
 
     /// Whether a category may be there whose ID could not be read.
-    fn categories_unclear(&self) -> bool {
+    pub(super) fn categories_unclear(&self) -> bool {
         self.names.some_category_has_no_id || self.report.is_spoilt("categories")
     }
 }

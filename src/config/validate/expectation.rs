@@ -98,7 +98,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn destination_exists(&mut self, name: &At<String>, key: &str) {
+    pub(super) fn destination_exists(&mut self, name: &At<String>, key: &str) {
         let spoilt = self.report.is_spoilt("destinations")
             || self.report.is_spoilt(&join("destinations", name));
         if !spoilt && !self.names.destinations.contains(&name.value) {

@@ -6,14 +6,18 @@
 mod delivery;
 mod destination;
 mod expectation;
+mod model;
+mod reach;
 mod source;
+mod template;
 mod value;
+mod warehouse;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::finding::Report;
@@ -34,7 +38,7 @@ const LOG_SEGMENTS_MIN: u64 = 4;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Checks `file`; the config only if nothing at all is wrong.
-pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Config> {
+pub(super) fn validate(file: &raw::File, folder: &Path, report: &mut Report<'_>) -> Option<Config> {
     let mut check = Check::new(report);
     let mut daemon = check.daemon(file.daemon.as_ref());
     let log = check.log(file.log.as_ref(), &mut daemon);
@@ -43,13 +47,16 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
     let admin = check.admin(file.admin.as_ref());
     let consent = check.consent(file.consent.as_ref());
     let categories = check.categories(file.categories.as_ref());
-    let sources = check.sources(file.sources.as_ref());
+    let sources = check.sources(file.sources.as_ref(), file.models.as_ref());
+    let warehouses = check.warehouses(file.warehouses.as_ref());
     let destinations = check.destinations(file.destinations.as_ref(), &daemon);
+    let models = check.models(file.models.as_ref(), &consent, folder);
     let tests = check.tests(file.tests.as_ref());
     if check.report.has_errors() {
         return None;
     }
     check.unused_categories(file.categories.as_ref(), &destinations);
+    check.reach(file.models.as_ref(), &models, &destinations);
     Some(Config {
         daemon,
         log,
@@ -58,7 +65,8 @@ pub(super) fn validate(file: &raw::File, report: &mut Report<'_>) -> Option<Conf
         consent,
         categories,
         sources,
-        models: Vec::new(),
+        warehouses,
+        models,
         destinations,
         tests,
     })
@@ -87,8 +95,18 @@ struct Names {
     category_ids: Vec<String>,
     /// Such a category was reported, and references to it must not be.
     some_category_has_no_id: bool,
+    /// Sources, and then the models, which are sources, too.
     sources: Vec<String>,
+    models: usize,
+    warehouses: Vec<String>,
     destinations: Vec<String>,
+}
+
+impl Names {
+    fn sources_before_models(&self) -> &[String] {
+        let end = self.sources.len().saturating_sub(self.models);
+        &self.sources[..end]
+    }
 }
 
 impl<'r, 'a> Check<'r, 'a> {

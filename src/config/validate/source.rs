@@ -9,14 +9,25 @@ use crate::config::raw::{self, At, Named, SourceType, defaults};
 use crate::config::structure::join;
 
 impl Check<'_, '_> {
-    pub(super) fn sources(&mut self, raw: Option<&At<Named<raw::Source>>>) -> Vec<Source> {
+    pub(super) fn sources(
+        &mut self,
+        raw: Option<&At<Named<raw::Source>>>,
+        models: Option<&At<Named<raw::Model>>>,
+    ) -> Vec<Source> {
         let entries = raw.map_or(&[][..], |raw| &raw.0);
-        if entries.is_empty() && !self.report.is_spoilt("sources") {
+        let models = models.map_or(&[][..], |models| &models.0);
+        if entries.is_empty()
+            && models.is_empty()
+            && !self.report.is_spoilt("sources")
+            && !self.report.is_spoilt("models")
+        {
             let span = raw.map_or(0..0, |raw| raw.span.clone());
             let help = "write [sources.NAME] with type and listen";
             self.report.warn(&span, "sources", "there are no sources: no event comes in", help);
         }
-        self.names.sources = entries.iter().map(|(name, _)| name.value.clone()).collect();
+        let names = entries.iter().map(|(name, _)| name).chain(models.iter().map(|(name, _)| name));
+        self.names.sources = names.map(|name| name.value.clone()).collect();
+        self.names.models = models.len();
         entries.iter().filter_map(|(name, source)| self.source(name, source)).collect()
     }
 

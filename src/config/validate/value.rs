@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Check;
 use crate::config::form::{self, Wrong};
-use crate::config::raw::{At, Interval, Size, defaults};
+use crate::config::raw::{At, Interval, SecretValue, Size, defaults};
 use crate::config::structure::shown;
+use crate::config::text::{Form, Secret, Text};
 
 /// Names become labels of metrics and parts of messages.
 const NAME_MAX_CHARS: usize = 128;
@@ -74,6 +76,30 @@ impl Check<'_, '_> {
         };
         self.report.error(&given.span, key, message, help);
         default
+    }
+
+    /// A value that may come from a file.
+    pub(super) fn secret(
+        &mut self,
+        value: &At<SecretValue>,
+        key: &str,
+        form: Form,
+    ) -> Option<Secret> {
+        let secret = match &value.value {
+            SecretValue::File { file: Some(file) } => {
+                Ok(Secret::File { key: key.to_owned(), path: PathBuf::from(file), form })
+            }
+            SecretValue::File { file: None } => {
+                let file = format!("{key}.file");
+                let help = "write { file = \"...\" } or a string";
+                self.missing(&value.span, &file, "a secret without a value", help);
+                return None;
+            }
+            SecretValue::Inline(inline) => {
+                Text::new(key.to_owned(), inline, form).map(Secret::Inline)
+            }
+        };
+        secret.map_err(|wrong| self.wrong(&value.span, key, wrong)).ok()
     }
 
     /// An address to listen on, if it is one.

@@ -1,0 +1,280 @@
+//! ADBC drivers: shared libraries that are found by name, by manifest or by path.
+
+use std::ffi::c_char;
+use std::path::Path;
+
+use adbc_core::error::{Error as AdbcError, Status};
+use adbc_core::options::{
+    AdbcVersion, OptionConnection, OptionDatabase, OptionStatement, OptionValue,
+};
+use adbc_core::{
+    Connection as _, Database as _, Driver as _, LOAD_FLAG_DEFAULT, Optionable as _, Statement as _,
+};
+use adbc_driver_manager::{ManagedConnection, ManagedDatabase, ManagedDriver, ManagedStatement};
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_schema::{ArrowError, SchemaRef};
+
+use super::advice;
+use super::{Access, Batches, Connection, Dialect};
+use crate::config::{Resolved, Warehouse};
+use crate::warehouse::error::{Error, Failure};
+
+/// What a driver should put into a batch, where it can be told.
+const BATCH_BYTES_HINT: i64 = 4 << 20;
+
+/// A connection through a driver.
+pub(super) struct Adbc {
+    connection: ManagedConnection,
+    dialect: Dialect,
+    secrets: Secrets,
+}
+
+impl Adbc {
+    pub(super) fn open(
+        warehouse: &Warehouse,
+        uri: Option<Resolved>,
+        access: Access,
+    ) -> Result<Self, Error> {
+        let mut secrets = Secrets::default();
+        let dialect = dialect(warehouse);
+        let mut options: Vec<(OptionDatabase, OptionValue)> = Vec::new();
+        if let Some(uri) = uri {
+            secrets.add_uri(uri.expose());
+            options.push((uri_option(dialect), uri.into_inner().into()));
+        }
+        for (name, value) in &warehouse.options {
+            let value = value.resolve();
+            let value = value.map_err(|error| Error::new(Failure::Config, error.to_string()))?;
+            secrets.add(value.expose());
+            options.push((name.as_str().into(), value.into_inner().into()));
+        }
+        if access == Access::Read && dialect == Dialect::DuckDb && has_file(&options) {
+            options.push(("access_mode".into(), "READ_ONLY".into()));
+        }
+        let mut driver = load(warehouse)?;
+        let failed = |error: AdbcError| secrets.failed(&warehouse.driver, &error, true);
+        let database: ManagedDatabase = driver.new_database_with_opts(options).map_err(failed)?;
+        let connection = database.new_connection().map_err(failed)?;
+        let mut adbc = Self { connection, dialect, secrets };
+        if access == Access::Read {
+            adbc.forbid_writing();
+        }
+        Ok(adbc)
+    }
+
+    /// Asks for a session that can't write. Where neither way is known, the rights of the database's
+    /// user are what is left.
+    fn forbid_writing(&mut self) {
+        let option = self.connection.set_option(OptionConnection::ReadOnly, true.into());
+        if option.is_err() && self.dialect == Dialect::Postgres {
+            let _ = self.execute("set session characteristics as transaction read only");
+        }
+    }
+
+    fn statement(&mut self, sql: &str) -> Result<ManagedStatement, AdbcError> {
+        let mut statement = self.connection.new_statement()?;
+        if self.dialect == Dialect::Postgres {
+            // A driver that does not know the hint has batches of its own size.
+            let hint = OptionStatement::Other("adbc.postgresql.batch_size_hint_bytes".to_owned());
+            let _ = statement.set_option(hint, BATCH_BYTES_HINT.into());
+        }
+        statement.set_sql_query(sql)?;
+        Ok(statement)
+    }
+}
+
+impl Connection for Adbc {
+    fn query(&mut self, sql: &str) -> Result<Box<dyn Batches>, Error> {
+        // Drivers put the query into another statement, where an end or a comment would be in the way.
+        let sql = format!("{}\n", sql.trim_end_matches(|c: char| c == ';' || c.is_whitespace()));
+        let asked = self.statement(&sql).and_then(|mut statement| {
+            let reader = statement.execute()?;
+            Ok((statement, reader))
+        });
+        let (statement, reader) =
+            asked.map_err(|error| self.secrets.failed("the database", &error, false))?;
+        let secrets = self.secrets.clone();
+        Ok(Box::new(AdbcBatches { reader, secrets, over: false, _statement: statement }))
+    }
+
+    fn execute(&mut self, sql: &str) -> Result<(), Error> {
+        let done = self.statement(sql).and_then(|mut statement| statement.execute_update());
+        done.map(drop).map_err(|error| self.secrets.failed("the database", &error, false))
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+}
+
+/// The reader stands before the statement that it reads from, so that it is dropped first.
+struct AdbcBatches {
+    reader: Box<dyn RecordBatchReader + Send>,
+    secrets: Secrets,
+    over: bool,
+    _statement: ManagedStatement,
+}
+
+impl Batches for AdbcBatches {
+    fn schema(&self) -> SchemaRef {
+        self.reader.schema()
+    }
+
+    fn next(&mut self) -> Option<Result<RecordBatch, Error>> {
+        if self.over {
+            return None;
+        }
+        let batch = self.reader.next()?;
+        self.over = batch.is_err();
+        Some(batch.map_err(|error| self.secrets.broken(&error)))
+    }
+}
+
+/// By the driver's name, or by that of its library where the name is the user's own.
+fn dialect(warehouse: &Warehouse) -> Dialect {
+    let library = warehouse.path.as_deref().and_then(Path::file_name);
+    match Dialect::of_driver(&warehouse.driver) {
+        Dialect::Other => {
+            library.map_or(Dialect::Other, |library| Dialect::of_driver(&library.to_string_lossy()))
+        }
+        known => known,
+    }
+}
+
+fn uri_option(dialect: Dialect) -> OptionDatabase {
+    match dialect {
+        Dialect::DuckDb => "path".into(),
+        _ => OptionDatabase::Uri,
+    }
+}
+
+/// DuckDB refuses to open a database in memory for reading only.
+fn has_file(options: &[(OptionDatabase, OptionValue)]) -> bool {
+    let has = |wanted: &str, test: &dyn Fn(&str) -> bool| {
+        options.iter().any(|(name, value)| {
+            let value = match value {
+                OptionValue::String(value) => value.as_str(),
+                _ => "",
+            };
+            name.as_ref() == wanted && test(value)
+        })
+    };
+    has("path", &|path| !path.is_empty() && !path.starts_with(":memory:"))
+        && !has("access_mode", &|_| true)
+}
+
+/// The library of the driver, of ADBC 1.1 if it can, else of 1.0.
+fn load(warehouse: &Warehouse) -> Result<ManagedDriver, Error> {
+    let mut problems: Vec<AdbcError> = Vec::new();
+    for version in [AdbcVersion::V110, AdbcVersion::V100] {
+        for candidate in advice::candidates(warehouse) {
+            let entrypoint = candidate.entrypoint.as_deref().map(str::as_bytes);
+            let loaded = match &warehouse.path {
+                Some(path) if path.extension().is_some_and(|end| end != "toml") => {
+                    ManagedDriver::load_dynamic_from_filename(path, entrypoint, version)
+                }
+                _ => ManagedDriver::load_from_name(
+                    &candidate.name,
+                    entrypoint,
+                    version,
+                    LOAD_FLAG_DEFAULT,
+                    None,
+                ),
+            };
+            match loaded {
+                Ok(driver) => return Ok(driver),
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+    Err(Error::new(Failure::Driver, advice::not_loaded(warehouse, &problems)))
+}
+
+/// What must not stand in an error.
+#[derive(Clone, Default)]
+struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// Short values are words that an error needs, such as the name of a role.
+    fn add(&mut self, secret: &str) {
+        if secret.len() >= 6 {
+            self.0.push(secret.to_owned());
+        }
+    }
+
+    /// The whole of it, and its password.
+    fn add_uri(&mut self, uri: &str) {
+        let authority = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+        let password = authority
+            .split('/')
+            .next()
+            .and_then(|authority| authority.rsplit_once('@'))
+            .and_then(|(user, _)| user.split_once(':'))
+            .map(|(_, password)| password);
+        let parameters = uri.split(['?', '&', ' ', ';']);
+        let named = parameters.filter_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            let name = name.to_ascii_lowercase();
+            ["password", "token", "pwd", "secret", "key"]
+                .iter()
+                .any(|it| name.contains(it))
+                .then_some(value)
+        });
+        for secret in password.into_iter().chain(named).filter(|secret| !secret.is_empty()) {
+            self.0.push(secret.to_owned());
+        }
+        if uri.contains("://") {
+            self.add(uri);
+        }
+        // The longest first, so that no part of one is left.
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    fn hide(&self, message: &str) -> String {
+        self.0.iter().fold(message.trim().to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+
+    fn failed(&self, who: &str, error: &AdbcError, connecting: bool) -> Error {
+        let state = sqlstate(error);
+        let message = self.hide(&error.message);
+        let lost = match error.status {
+            Status::IO | Status::Timeout | Status::Cancelled => {
+                state.is_none() || state.as_deref().is_some_and(is_lost)
+            }
+            _ => state.as_deref().is_some_and(is_lost) || connecting && state.is_none(),
+        };
+        let failure = match error.status {
+            Status::Unauthenticated | Status::Unauthorized if connecting => Failure::Config,
+            Status::InvalidArguments | Status::NotImplemented if connecting => Failure::Config,
+            _ if lost => Failure::Connection,
+            _ => Failure::Query,
+        };
+        let state = state.map(|state| format!(" (SQLSTATE {state})")).unwrap_or_default();
+        Error::new(failure, format!("{who}: {message}{state}"))
+    }
+
+    /// An error in the middle of the rows has words only.
+    fn broken(&self, error: &ArrowError) -> Error {
+        let message = self.hide(&error.to_string());
+        let lower = message.to_lowercase();
+        let lost =
+            ["connection", "terminat", "timed out", "timeout", "reset", "broken pipe", "eof"]
+                .iter()
+                .any(|word| lower.contains(word));
+        let failure = if lost { Failure::Connection } else { Failure::Query };
+        Error::new(failure, format!("the database, in the middle of the rows: {message}"))
+    }
+}
+
+fn sqlstate(error: &AdbcError) -> Option<String> {
+    let byte = |&c: &c_char| c.to_ne_bytes()[0];
+    let bytes: Vec<u8> = error.sqlstate.iter().map(byte).collect();
+    let given = bytes.iter().all(u8::is_ascii_alphanumeric) && bytes.iter().any(|&b| b != b'0');
+    given.then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether a SQLSTATE says that the same may work at another time: connections, resources, restarts,
+/// and transactions that met.
+fn is_lost(state: &str) -> bool {
+    ["08", "53", "57P", "40"].iter().any(|class| state.starts_with(class))
+}

@@ -1,0 +1,40 @@
+//! The engine that is built in.
+
+use std::path::Path;
+
+use super::model::{config, rows};
+
+/// A database made of SQL, and the body of its `[warehouses.main]`.
+fn database(folder: &Path, sql: &str) -> String {
+    let path = folder.join("test.sqlite");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(sql).unwrap();
+    format!("driver = \"sqlite\"\nuri = \"{}\"", path.display())
+}
+
+#[test]
+fn rows_become_events_with_their_consent() {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = database(
+        folder.path(),
+        "create table customers (id integer, email text, ads boolean, analytics boolean);
+         insert into customers values (1, 'ann@example.com', 1, 0), (2, null, null, 1), (null, 'x', 2, 1)",
+    );
+    let config = config(
+        &warehouse,
+        r#"query = "select * from customers"
+           unique_id = "id"
+           consent = { Advertising = "ads", Analytics = "analytics" }
+           event = { type = "identify", userId = "$id", traits = { email = "$email" } }"#,
+    );
+    let seen = rows(&config).unwrap();
+    let ids: Vec<Option<&str>> = seen.iter().map(|row| row.id.as_deref()).collect();
+    assert_eq!(ids, [Some("1"), Some("2"), None]);
+    let granted: Vec<&[bool]> = seen.iter().map(|row| row.granted.as_slice()).collect();
+    assert_eq!(granted, [[true, false], [false, true], [false, true]]);
+    assert_eq!(
+        seen[0].event,
+        r#"{"type":"identify","userId":1,"traits":{"email":"ann@example.com"},"context":{"consent":{"categoryPreferences":{"Advertising":true,"Analytics":false}}},"messageId":"m"}"#
+    );
+    assert!(seen[1].event.contains(r#""email":null"#), "{}", seen[1].event);
+}
