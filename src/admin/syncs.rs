@@ -179,14 +179,19 @@ pub enum SyncAnswer {
 }
 
 /// What carries it out.
-pub type Syncs = Box<
-    dyn Fn(SyncRequest) -> Pin<Box<dyn Future<Output = SyncAnswer> + Send>> + Send + Sync,
->;
+pub type Syncs =
+    Box<dyn Fn(SyncRequest) -> Pin<Box<dyn Future<Output = SyncAnswer> + Send>> + Send + Sync>;
 
 /// Answers a request whose path is `/syncs`, or begins with `/syncs/`: `rest` is what follows.
-pub(super) async fn syncs(method: &Method, rest: &str, query: Option<&str>, syncs: &Syncs) -> Answer {
+pub(super) async fn syncs(
+    method: &Method,
+    rest: &str,
+    query: Option<&str>,
+    syncs: &Syncs,
+) -> Answer {
     let reading = method == Method::GET || method == Method::HEAD;
-    let (model, action) = rest.split_once('/').map_or((rest, ""), |(model, action)| (model, action));
+    let (model, action) =
+        rest.split_once('/').map_or((rest, ""), |(model, action)| (model, action));
     let asked = match (model, action) {
         ("", "") if reading => SyncRequest::List,
         ("", "") => return not_allowed("GET, HEAD"),

@@ -61,8 +61,8 @@ fn ask(
 ) -> Result<(StatusCode, Bytes), NoAnswer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| NoAnswer::Failed(format!("cannot start: {error}")))?;
-    let asked =
-        runtime.block_on(async { tokio::time::timeout(TIMEOUT, send(admin, method, path, body)).await });
+    let asked = runtime
+        .block_on(async { tokio::time::timeout(TIMEOUT, send(admin, method, path, body)).await });
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {

@@ -270,8 +270,7 @@ impl Reading {
                 let next = if is_last { self.place } else { next };
                 let whole = std::iter::once(0..bytes.len() as u32).collect();
                 let bytes = std::mem::take(&mut bytes);
-                let chunk =
-                    Chunk::stored(bytes, events, permitted_by, source, nature, received_at);
+                let chunk = Chunk::stored(bytes, events, permitted_by, source, nature, received_at);
                 let parcel = Parcel { chunk: Arc::new(chunk), ranges: whole, events, charge: None };
                 bytes_read += parcel.footprint();
                 portions.push(Portion { parcel, span, erased, next });

@@ -108,7 +108,8 @@ impl Book {
         rejections: Rejections,
         workers: usize,
     ) -> Result<Opened, String> {
-        Self::try_open(config, dead_letters, rejections, workers).map_err(|error| format!("log: {error}"))
+        Self::try_open(config, dead_letters, rejections, workers)
+            .map_err(|error| format!("log: {error}"))
     }
 
     fn try_open(

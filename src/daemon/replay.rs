@@ -196,9 +196,8 @@ impl Parts {
         if dry_run {
             return Ok(());
         }
-        let runs = letters.chunk_by(|a, b| {
-            (a.received_unix_ms, a.nature) == (b.received_unix_ms, b.nature)
-        });
+        let runs = letters
+            .chunk_by(|a, b| (a.received_unix_ms, a.nature) == (b.received_unix_ms, b.nature));
         let runs: Vec<Again<'_>> = runs
             .map(|run| Again {
                 source: &run[0].source,

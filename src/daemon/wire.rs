@@ -31,8 +31,7 @@ use crate::commit::Committer;
 use crate::config::{self, Config, Input, Loaded};
 use crate::dead_letters::DeadLetters;
 use crate::ingest::{
-    self, Budget, HttpLimits, HttpSource, Passes, TAIL_BYTES_MAX, Tails, TcpSource,
-    WarehouseSource,
+    self, Budget, HttpLimits, HttpSource, Passes, TAIL_BYTES_MAX, Tails, TcpSource, WarehouseSource,
 };
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
 use crate::route::{Handle, RoutingTable, SourceId};
@@ -150,8 +149,7 @@ impl Daemon {
         let opened = match config.log.clone().zip(dead_letter_settings(&config, &names)) {
             None => None,
             Some((log, letters)) => {
-                let opening =
-                    tokio::task::spawn_blocking(move || {
+                let opening = tokio::task::spawn_blocking(move || {
                     Book::open(&log, &letters, rejections, workers)
                 });
                 Some(opening.await.map_err(|error| fail(error.to_string()))?.map_err(fail)?)

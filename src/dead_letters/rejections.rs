@@ -7,7 +7,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{
+    self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _,
+};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -186,7 +188,9 @@ impl ModelRejections {
         for _ in 0..count {
             rest.skip_until(b'\n')?;
         }
-        let mut file = BufWriter::new(private(OpenOptions::new().write(true).create(true).truncate(true)).open(&next)?);
+        let mut file = BufWriter::new(
+            private(OpenOptions::new().write(true).create(true).truncate(true)).open(&next)?,
+        );
         io::copy(&mut rest, &mut file)?;
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&next, &self.path)?;

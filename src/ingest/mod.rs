@@ -28,6 +28,4 @@ pub use http::{HttpLimits, HttpSource};
 pub use lane::{Context, Workers};
 pub use tails::{TAIL_BYTES_MAX, Tails};
 pub use tcp::TcpSource;
-pub use warehouse::{
-    CONTROL_BYTES_MAX, Door, Issued, Pass, Passes, Said, TO_MAX, WarehouseSource,
-};
+pub use warehouse::{CONTROL_BYTES_MAX, Door, Issued, Pass, Passes, Said, TO_MAX, WarehouseSource};

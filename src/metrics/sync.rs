@@ -64,7 +64,10 @@ impl SyncMetrics {
 }
 
 fn describe() {
-    describe_counter!("consentd_sync_runs_total", "Syncs of the model that ended, dry runs left out.");
+    describe_counter!(
+        "consentd_sync_runs_total",
+        "Syncs of the model that ended, dry runs left out."
+    );
     describe_counter!("consentd_sync_rows_total", "Rows by what these syncs found about them.");
     describe_gauge!("consentd_sync_duration_seconds", "How long the last of them took.");
     describe_gauge!("consentd_sync_running", "1 while a sync of the model goes on.");

@@ -178,9 +178,12 @@ impl Keeper {
             }
         };
         match ask {
-            Some(Ask::Start { full, dry_run, answer }) => Wake::Ask(Asked { full, dry_run }, answer),
+            Some(Ask::Start { full, dry_run, answer }) => {
+                Wake::Ask(Asked { full, dry_run }, answer)
+            }
             Some(Ask::Cancel(answer)) => {
-                let _ = answer.send(SyncAnswer::Conflict("no sync of this model goes on".to_owned()));
+                let _ =
+                    answer.send(SyncAnswer::Conflict("no sync of this model goes on".to_owned()));
                 Wake::Other
             }
             None => Wake::Stop,
@@ -269,8 +272,8 @@ fn tell(model: &str, sync: &str, counts: &Counts) {
     match &counts.error {
         Some(error) => warn!(model, sync, result, rows, "sync ended: {error}"),
         None => info!(
-            model, sync, result, rows, added, updated, deleted, unchanged, failed, skipped,
-            "sync ended"
+            model,
+            sync, result, rows, added, updated, deleted, unchanged, failed, skipped, "sync ended"
         ),
     }
 }

@@ -78,11 +78,7 @@ pub(super) fn socket(folder: &Path) -> PathBuf {
 impl Syncs {
     /// Starts to keep the syncs of the models, and gives the socket through which their rows come. What
     /// is started here ends with `around.stop`.
-    pub(super) fn start(
-        office: Office,
-        around: Around,
-        tasks: &mut JoinSet<()>,
-    ) -> (Self, Door) {
+    pub(super) fn start(office: Office, around: Around, tasks: &mut JoinSet<()>) -> (Self, Door) {
         let around = Arc::new(around);
         let Office { door, desks } = office;
         let mut known = Vec::new();

@@ -36,8 +36,9 @@ pub(in crate::daemon) fn open(config: &Config) -> Result<(Option<Office>, Reject
     let first = u16::try_from(config.sources.len()).unwrap_or(u16::MAX);
     let mut desks = Vec::new();
     for (source, model) in (first..).map(SourceId).zip(&config.models) {
-        let shown = Shown::open(&folder, &model.name)
-            .map_err(|error| format!("models.{}: the history can't be read: {error}", model.name))?;
+        let shown = Shown::open(&folder, &model.name).map_err(|error| {
+            format!("models.{}: the history can't be read: {error}", model.name)
+        })?;
         desks.push(Desk { source, model: model.clone(), shown: Arc::new(shown) });
     }
     let office = Office { door, desks };

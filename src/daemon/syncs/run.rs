@@ -120,9 +120,7 @@ impl Means {
             let plan = around.plans.load();
             let table = plan.table();
             let named = table.destinations().iter().zip(plan.outlets());
-            let open = named.filter(|(destination, _)| {
-                table.is_open(source, destination.class)
-            });
+            let open = named.filter(|(destination, _)| table.is_open(source, destination.class));
             let open = open.filter_map(|(destination, outlet)| {
                 Some(json!({ "name": destination.name, "id": outlet.stable()?.0 }))
             });
@@ -254,7 +252,9 @@ impl Going {
         let Some((rejections, told)) = self.rejections.clone().zip(told) else { return };
         let forgetting = tokio::task::spawn_blocking(move || rejections.forget(&told, count));
         if let Ok(Err(error)) = forgetting.await {
-            warn!("rejected rows can't be taken off the list, the next sync is told again: {error}");
+            warn!(
+                "rejected rows can't be taken off the list, the next sync is told again: {error}"
+            );
         }
     }
 

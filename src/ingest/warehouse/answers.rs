@@ -123,7 +123,8 @@ impl Answers {
     }
 
     fn write(&mut self, answers: &[String]) {
-        let answers: Vec<&str> = answers.iter().map(String::as_str).filter(|a| !a.is_empty()).collect();
+        let answers: Vec<&str> =
+            answers.iter().map(String::as_str).filter(|a| !a.is_empty()).collect();
         if !answers.is_empty() {
             let line = format!("{{\"settled\":[{}]}}\n", answers.join(","));
             self.unsent.extend_from_slice(line.as_bytes());

@@ -101,10 +101,26 @@ mod tests {
     #[test]
     fn what_is_half_said_is_wrong() {
         for line in [
-            "#", "#events to=", "#events 3", "#events to=3,", "#events to=-1", "#events  to=3",
-            "#events to=3 ", "#deletions", "#deletions to=", "#deletions to=x", "#judge to=3",
-            "#Events", "#progress", "#progress 3", "#end", "#end [1]", "#rejections-taken",
-            "#rejections-taken -1", "#eventsto=3", "#events\tto=3",
+            "#",
+            "#events to=",
+            "#events 3",
+            "#events to=3,",
+            "#events to=-1",
+            "#events  to=3",
+            "#events to=3 ",
+            "#deletions",
+            "#deletions to=",
+            "#deletions to=x",
+            "#judge to=3",
+            "#Events",
+            "#progress",
+            "#progress 3",
+            "#end",
+            "#end [1]",
+            "#rejections-taken",
+            "#rejections-taken -1",
+            "#eventsto=3",
+            "#events\tto=3",
         ] {
             assert!(read(line.as_bytes()).is_err(), "{line}");
         }

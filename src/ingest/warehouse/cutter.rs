@@ -112,7 +112,8 @@ mod tests {
             for cut in cuts.drain(..) {
                 match cut {
                     Cut::Lines(run) => {
-                        for line in std::str::from_utf8(run.lines()).unwrap().split_inclusive('\n') {
+                        for line in std::str::from_utf8(run.lines()).unwrap().split_inclusive('\n')
+                        {
                             let len = line.trim_end().len();
                             // One that is too long may come as a line, if it was there at once.
                             told += &if len > 100 { format!("<{len}>\n") } else { line.to_owned() };

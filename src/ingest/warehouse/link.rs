@@ -115,8 +115,11 @@ impl Link {
             End::Peer => {}
             End::Wrong(why) => {
                 warn!("the connection of a sync is closed: {why}");
-                self.answers.say(&json!({ "error": why }).to_string());
-                let _ = self.answers.complete(&self.socket).await;
+                // What came before made sense, and is answered before.
+                if self.answers.complete(&self.socket).await.is_ok() {
+                    self.answers.say(&json!({ "error": why }).to_string());
+                    let _ = self.answers.complete(&self.socket).await;
+                }
             }
             End::Stopping => debug!("the connection of a sync ends with unanswered lines"),
         }
@@ -242,10 +245,9 @@ impl Link {
             match cut {
                 Cut::Lines(run) => {
                     let context = &self.lane.context;
-                    let mut frame =
-                        Frame::new(run, context.source, received_at, Arc::clone(&room))
-                            .returning_to(&self.lane.buffers)
-                            .in_section(section);
+                    let mut frame = Frame::new(run, context.source, received_at, Arc::clone(&room))
+                        .returning_to(&self.lane.buffers)
+                        .in_section(section);
                     let (reply, report) = oneshot::channel();
                     frame.reply = Some(reply);
                     context.workers.send(self.lane.shard, frame).map_err(|_| WorkersGone)?;
