@@ -154,7 +154,7 @@ fn many_mixed_lines_are_answered_one_by_one_and_in_order() {
     let mut sender = peer.sender();
     let sending = thread::spawn(move || {
         // Pieces that end anywhere.
-        text.as_bytes().chunks(70_001).for_each(|part| sender(part));
+        text.as_bytes().chunks(70_001).for_each(&mut sender);
     });
     assert_eq!(peer.settled(LINES), expected);
     sending.join().unwrap();
