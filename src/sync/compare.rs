@@ -8,13 +8,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::change::{Change, Kind, What, message_id};
 use super::failed::{Failed, Patience};
 use super::known::{Digest, Key, Known};
 use super::link::Ended;
-use super::scatter::Scatter;
+use super::scatter::{PARTS, Scatter};
 use super::store::{Snapshot, part_of};
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
@@ -129,6 +130,24 @@ impl<'m> Comparison<'m> {
     /// Rows that the last sync knew, those that stand twice counted twice.
     pub(super) fn found(&self) -> u64 {
         self.difference.found
+    }
+
+    /// Whether an id stands more than once. Two threads look: they are all that there is to do.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn has_repeated_ids(&self) -> Result<bool, Ended> {
+        let look = |mut parts: Range<usize>| {
+            parts.try_fold(false, |found, part| {
+                Ok::<_, Ended>(found || !self.ids(part)?.repeated.is_empty())
+            })
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| look(PARTS / 2..PARTS));
+            (look(0..PARTS / 2), other.join())
+        });
+        let died = |_| Ended::Lost("the thread that looks for repeated ids died".to_owned());
+        Ok(one? || other.map_err(died)??)
     }
 
     /// The ids of a part.

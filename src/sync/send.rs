@@ -11,7 +11,6 @@ use super::compare::{Comparison, Ids};
 use super::failed::{self, EVERYWHERE, Failed, Patience};
 use super::known::{Digest, Key, Known};
 use super::link::{Ended, Link, Outcome};
-use super::scatter::PARTS;
 use super::store::{Group, Store};
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
@@ -120,10 +119,8 @@ impl<'s> Sending<'s> {
 
     fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
-        let mut is_plain = compared.found() == self.store.snapshot()?.count();
-        for part in 0..PARTS {
-            is_plain = is_plain && compared.ids(part)?.repeated.is_empty();
-        }
+        let is_plain =
+            compared.found() == self.store.snapshot()?.count() && !compared.has_repeated_ids()?;
         for part in 0..=u8::MAX {
             let ids = if is_plain { None } else { Some(compared.ids(part.into())?) };
             let changes = compared.changes(part.into())?;
