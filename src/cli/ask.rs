@@ -42,10 +42,27 @@ pub(super) fn post(
     path: &str,
     body: Vec<u8>,
 ) -> Result<(StatusCode, Bytes), NoAnswer> {
+    ask(admin, Method::POST, path, body)
+}
+
+/// Gets what is at `path`: status and body.
+///
+/// # Errors
+/// [`NoAnswer`], a sentence.
+pub(super) fn get(admin: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), NoAnswer> {
+    ask(admin, Method::GET, path, Vec::new())
+}
+
+fn ask(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Bytes), NoAnswer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| NoAnswer::Failed(format!("cannot start: {error}")))?;
-    let asked =
-        runtime.block_on(async { tokio::time::timeout(TIMEOUT, send(admin, path, body)).await });
+    let asked = runtime
+        .block_on(async { tokio::time::timeout(TIMEOUT, send(admin, method, path, body)).await });
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
@@ -63,6 +80,7 @@ pub(super) fn post(
 
 async fn send(
     admin: SocketAddr,
+    method: Method,
     path: &str,
     body: Vec<u8>,
 ) -> Result<(StatusCode, Bytes), Failure> {
@@ -71,7 +89,7 @@ async fn send(
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::builder()
-        .method(Method::POST)
+        .method(method)
         .uri(path)
         .header(header::HOST, admin.to_string())
         .body(Full::new(Bytes::from(body)))?;

@@ -13,7 +13,9 @@ mod logging;
 mod reference;
 mod reload;
 mod run;
+mod sync;
 mod sync_child;
+mod syncs;
 mod test;
 
 use std::process::ExitCode;
@@ -47,6 +49,10 @@ enum Command {
     Log(log::LogArgs),
     /// Erase what is stored about a user, running daemon or not
     Erase(erase::EraseArgs),
+    /// Sync a model now: its warehouse is asked, and what changed is sent
+    Sync(sync::SyncArgs),
+    /// Show the syncs of the models: the ones that go on and the ones that ended
+    Syncs(syncs::SyncsArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
     /// The process of one sync, which the daemon starts
@@ -69,6 +75,8 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Erase(args) => erase::run(args),
+        Command::Sync(args) => sync::run(&args),
+        Command::Syncs(args) => syncs::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::SyncChild(args) => sync_child::run(&args),
     }

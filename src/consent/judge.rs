@@ -186,3 +186,118 @@ fn switch_off(event: &Event<'_>, table: &RoutingTable, off: &mut BitSet) -> bool
     }
     any
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::{Outcome, Refusal};
+    use crate::parse::PADDING;
+    use crate::route::{
+        CategorySpec, DestinationId, DestinationSpec, Match, Missing, SourceSpec, TableSpec,
+        Unmapped,
+    };
+
+    fn destination(name: &str, categories: &[&str]) -> DestinationSpec {
+        DestinationSpec {
+            name: name.to_owned(),
+            enabled: true,
+            sources: None,
+            enforce: true,
+            categories: categories.iter().map(|id| (*id).to_owned()).collect(),
+            match_mode: Match::All,
+            integration: name.to_owned(),
+            receives_preferences: false,
+            types: None,
+        }
+    }
+
+    /// Everything that can refuse, each at a destination of its own.
+    fn table() -> RoutingTable {
+        let off = DestinationSpec { enabled: false, ..destination("off", &["A"]) };
+        let any = DestinationSpec { match_mode: Match::Any, ..destination("any", &["A"]) };
+        let others = Some(vec!["web".to_owned()]);
+        let elsewhere = DestinationSpec { sources: others, ..destination("elsewhere", &["A"]) };
+        let tracks = Some(vec!["track".to_owned()]);
+        let typed = DestinationSpec { types: tracks, ..destination("typed", &["A"]) };
+        let all = destination("all", &["A"]);
+        let (unmapped, switched) = (destination("unmapped", &[]), destination("switched", &["A"]));
+        let source =
+            |name: &str| SourceSpec { name: name.to_owned(), missing: Some(Missing::Deny) };
+        let table = RoutingTable::compile(&TableSpec {
+            version: 1,
+            categories: vec![CategorySpec {
+                id: "A".to_owned(),
+                name: "A".to_owned(),
+                enabled: true,
+            }],
+            locations: vec!["/context/consent/categoryPreferences".to_owned()],
+            missing: Missing::Deny,
+            unmapped: Unmapped::Deny,
+            sources: vec![source("web"), source("rows")],
+            destinations: vec![off, any, elsewhere, typed, all, unmapped, switched],
+        });
+        table.unwrap()
+    }
+
+    /// What becomes of a line of `rows`, per destination; and of everything that is counted.
+    fn outcomes(line: &str, address: Address<'_>) -> Vec<&'static str> {
+        let table = table();
+        let mut judge = Judge::new(&table, 1000);
+        let mut buffer = line.as_bytes().to_vec();
+        buffer.resize(line.len() + PADDING, 0);
+        let judged = judge.judge_as(address, &mut buffer, line.len(), SourceId(1), &table, |_| {});
+        let decision = judged.unwrap();
+        let told = |number| match decision.outcome(DestinationId(number)) {
+            Outcome::Deliver => "deliver",
+            Outcome::Drop(refusal) => refusal.label(),
+        };
+        (0..7).map(told).collect()
+    }
+
+    const REFUSED: &str = r#"{"type":"delete","integrations":{"switched":false},"context":{"consent":{"categoryPreferences":{"A":false}}}}"#;
+    const MISSING: &str = r#"{"type":"delete","integrations":{"switched":false}}"#;
+    const MALFORMED: &str = r#"{"type":"delete","integrations":{"switched":false},"context":7}"#;
+
+    #[test]
+    fn a_deletion_skips_consent_and_nothing_else() {
+        for line in [REFUSED, MISSING, MALFORMED] {
+            assert_eq!(
+                outcomes(line, Address::stored(Nature::Deletion)),
+                ["disabled", "deliver", "source", "filtered", "deliver", "deliver", "integrations"],
+                "{line}"
+            );
+            assert_eq!(
+                outcomes(line, Address::EVENT),
+                ["disabled", "consent", "source", "consent", "consent", "consent", "consent"],
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_not_named_is_asked_last() {
+        let mut only = BitSet::new(7);
+        only.insert(1);
+        let address = Address { nature: Nature::Deletion, only: Some(&only) };
+        let not = Refusal::NotAddressed.label();
+        assert_eq!(
+            outcomes(MISSING, address),
+            ["disabled", "deliver", "source", "filtered", not, not, "integrations"]
+        );
+    }
+
+    #[test]
+    fn one_judge_does_not_take_an_event_for_the_deletion_before_it() {
+        let table = table();
+        let mut judge = Judge::new(&table, 1000);
+        for nature in [Nature::Deletion, Nature::Event, Nature::Deletion, Nature::Event] {
+            let mut buffer = REFUSED.as_bytes().to_vec();
+            buffer.resize(REFUSED.len() + PADDING, 0);
+            let address = Address::stored(nature);
+            let len = REFUSED.len();
+            let judged = judge.judge_as(address, &mut buffer, len, SourceId(1), &table, |_| {});
+            let permits = judged.unwrap().permits().count();
+            assert_eq!(permits > 0, nature == Nature::Deletion, "{nature:?}");
+        }
+    }
+}

@@ -28,11 +28,10 @@ use super::signal::{Asked, Signals};
 use super::syncs::{self, Syncs};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
 use crate::commit::Committer;
-use crate::config::{self, Config, Input, Loaded, Model};
-use crate::dead_letters::{DeadLetters, Rejections};
+use crate::config::{self, Config, Input, Loaded};
+use crate::dead_letters::DeadLetters;
 use crate::ingest::{
-    self, Budget, Door, HttpLimits, HttpSource, Passes, TAIL_BYTES_MAX, Tails, TcpSource,
-    WarehouseSource,
+    self, Budget, HttpLimits, HttpSource, Passes, TAIL_BYTES_MAX, Tails, TcpSource, WarehouseSource,
 };
 use crate::metrics::{DestinationTotals, Exposition, SourceCounters, SourceTotals};
 use crate::route::{Handle, RoutingTable, SourceId};
@@ -146,8 +145,7 @@ impl Daemon {
         let (inputs, admin) = bind(&config)?;
         let workers = config.daemon.workers.get();
         let names: Arc<[String]> = config.source_names().map(str::to_owned).collect();
-        let models = models_of(&config);
-        let (door, rejections) = open_warehouse(&config, &models).map_err(fail)?;
+        let (office, rejections) = syncs::open(&config).map_err(fail)?;
         let opened = match config.log.clone().zip(dead_letter_settings(&config, &names)) {
             None => None,
             Some((log, letters)) => {
@@ -234,21 +232,22 @@ impl Daemon {
         }
 
         let mut syncs = Syncs::default();
-        if let Some((door, book)) = door.zip(book.as_ref()) {
+        if let Some((office, book)) = office.zip(book.as_ref()) {
             let passes = Arc::new(Passes::default());
+            let lanes = office.models().map(|(id, name)| (name.to_owned(), context_of(id)));
+            let lanes = lanes.collect();
             let around = syncs::Around {
                 config: file.to_owned(),
-                folder: door.path().parent().unwrap_or(Path::new(".")).to_owned(),
+                folder: office.folder().to_owned(),
                 passes: Arc::clone(&passes),
                 plans: plans.clone(),
                 rejections: Arc::clone(book.rejections()),
                 max_event_bytes,
                 stop: stop_sources.clone(),
             };
-            let started = Syncs::start(&models, around, &mut sources);
-            syncs = started.map_err(|error| fail(format!("the history of syncs: {error}")))?;
-            let lanes = models.iter().map(|(id, model)| (model.name.clone(), context_of(*id)));
-            let source = WarehouseSource::new(door, lanes.collect(), passes);
+            let (started, door) = Syncs::start(office, around, &mut sources);
+            syncs = started;
+            let source = WarehouseSource::new(door, lanes, passes);
             let stop = stop_sources.clone();
             sources.spawn(async move {
                 if let Err(error) = source.serve(stop).await {
@@ -494,27 +493,6 @@ impl Reload {
             self.ask(reloader, None);
         }
     }
-}
-
-/// The models, each the source that it is: they come behind the sources.
-fn models_of(config: &Config) -> Vec<(SourceId, Model)> {
-    let first = u16::try_from(config.sources.len()).unwrap_or(u16::MAX);
-    (first..).map(SourceId).zip(config.models.iter().cloned()).collect()
-}
-
-/// What models need of the data directory; nothing is there without them.
-fn open_warehouse(
-    config: &Config,
-    models: &[(SourceId, Model)],
-) -> Result<(Option<Door>, Rejections), String> {
-    let data_dir = config.daemon.data_dir.as_deref().filter(|_| !models.is_empty());
-    let Some(data_dir) = data_dir else { return Ok((None, Rejections::default())) };
-    let folder = syncs::folder(data_dir);
-    let door = Door::bind(&syncs::socket(&folder)).map_err(|error| error.to_string())?;
-    let named = |(id, model): &(SourceId, Model)| (*id, model.name.clone());
-    let names: Vec<_> = models.iter().map(named).collect();
-    let rejections = Rejections::open(&folder, &names).map_err(|error| error.to_string())?;
-    Ok((Some(door), rejections))
 }
 
 /// A source that is bound and does not serve yet.

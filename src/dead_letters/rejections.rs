@@ -147,7 +147,7 @@ impl ModelRejections {
         if let Err(error) = written {
             // What a failed sync leaves behind is not known: another descriptor, and what was sound.
             let (bytes, before) = (state.bytes, state.before);
-            fs::OpenOptions::new().write(true).open(&self.path)?.set_len(bytes)?;
+            OpenOptions::new().write(true).open(&self.path)?.set_len(bytes)?;
             *state = State::open(&self.path, before)?;
             return Err(error);
         }

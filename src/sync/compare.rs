@@ -1,18 +1,22 @@
 //! Rows of the query against those of the last sync.
 //!
+//! Rows are compared a window at a time, in the order of their keys, so that what is known is read in
+//! the order of the disk; on a thread of its own, while the next window is fetched and hashed.
+//!
 //! What always holds: nothing is sent before the query has ended well, for only then is known which ids
 //! stand twice, and which rows are gone.
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use super::change::{Change, Kind, What, message_id};
 use super::failed::{Failed, Patience};
-use super::known::{Digest, Key, Known, is_same};
+use super::known::{Digest, Key, Known};
 use super::link::Ended;
-use super::scatter::Scatter;
-use super::store::Snapshot;
+use super::scatter::{PARTS, Scatter};
+use super::store::{Snapshot, part_of};
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
 use crate::warehouse::BoundBatch;
@@ -22,20 +26,38 @@ const CHANGES_BYTES: usize = 64 * 1024;
 /// and its keys.
 const KEYS_BYTES: usize = 16 * 1024;
 
+/// Rows of a window,
+const WINDOW_ROWS: usize = 128 * 1024;
+/// and bytes of their batches.
+const WINDOW_BYTES: usize = 24 * 1024 * 1024;
+
 /// Longest unique id, as JSON.
 const ID_BYTES_MAX: usize = 4096;
 
 /// Compares the rows of one query.
 pub(super) struct Comparison<'m> {
     model: &'m Model,
-    snapshot: Snapshot,
-    basis: Basis<'m>,
+    generation: u32,
+    rows_key: [u8; 32],
     /// The keys of all rows.
     keys: Scatter,
+    /// Reused from row to row.
+    id: Vec<u8>,
+    content: Vec<u8>,
+    difference: Difference<'m>,
+}
+
+/// What differs from the last sync.
+pub(super) struct Difference<'m> {
+    model: &'m Model,
+    snapshot: Snapshot,
+    basis: Basis<'m>,
     /// Rows that are to be sent or noted.
     changes: Scatter,
     found: u64,
-    bytes: Buffers,
+    /// Reused from row to row.
+    id: Vec<u8>,
+    line: Vec<u8>,
 }
 
 /// What rows are compared with beside their last content.
@@ -49,12 +71,27 @@ pub(super) struct Basis<'m> {
     pub(super) max_event_bytes: usize,
 }
 
-/// Reused from row to row.
+/// Rows that wait to be compared.
 #[derive(Default)]
-struct Buffers {
-    id: Vec<u8>,
-    content: Vec<u8>,
-    line: Vec<u8>,
+pub(super) struct Window<'s> {
+    batches: Vec<BoundBatch<'s>>,
+    bytes: usize,
+    rows: Vec<Row>,
+}
+
+/// One of them.
+struct Row {
+    key: Key,
+    hash: Digest,
+    batch: usize,
+    row: usize,
+}
+
+impl Window<'_> {
+    /// Whether the rows are to be compared before more come.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= WINDOW_ROWS || self.bytes >= WINDOW_BYTES
+    }
 }
 
 impl<'m> Comparison<'m> {
@@ -66,104 +103,51 @@ impl<'m> Comparison<'m> {
     ) -> Self {
         Self {
             model,
-            snapshot,
-            basis,
+            generation: basis.generation,
+            // Rows of two models differ, whatever their ids.
+            rows_key: blake3::derive_key("consentd: rows of a model", model.name.as_bytes()),
             keys: Scatter::new(folder, KEYS_BYTES),
-            changes: Scatter::new(folder, CHANGES_BYTES),
-            found: 0,
-            bytes: Buffers::default(),
+            id: Vec::new(),
+            content: Vec::new(),
+            difference: Difference {
+                model,
+                snapshot,
+                basis,
+                changes: Scatter::new(folder, CHANGES_BYTES),
+                found: 0,
+                id: Vec::new(),
+                line: Vec::new(),
+            },
         }
     }
 
-    /// Puts aside what changed.
-    ///
-    /// # Errors
-    /// [`Ended`]
-    pub(super) fn take(&mut self, batch: &BoundBatch<'_>, told: &mut Told) -> Result<(), Ended> {
-        let rows_key = rows_key(&self.model.name);
-        for row in 0..batch.rows() {
-            told.counts.rows += 1;
-            if told.counts.rows > self.model.limits.rows {
-                return Err(Ended::Lost(format!(
-                    "the query gives more than {} rows, models.{}.limits.rows",
-                    self.model.limits.rows, self.model.name
-                )));
-            }
-            self.bytes.id.clear();
-            if !batch.id(row, &mut self.bytes.id) {
-                told.skip(format!("row {}: {} is NULL", told.counts.rows, self.model.unique_id));
-                continue;
-            }
-            if self.bytes.id.len() > ID_BYTES_MAX {
-                let bytes = self.bytes.id.len();
-                told.skip(format!("row {}: an id of {bytes} bytes", told.counts.rows));
-                continue;
-            }
-            let key = digest(blake3::keyed_hash(&rows_key, &self.bytes.id));
-            self.keys.push(key[0], |into| into.extend_from_slice(&key)).map_err(put_aside)?;
-            self.compare(batch, row, key, told)?;
-        }
-        Ok(())
-    }
-
-    fn compare(
-        &mut self,
-        batch: &BoundBatch<'_>,
-        row: usize,
-        key: Key,
-        told: &mut Told,
-    ) -> Result<(), Ended> {
-        self.bytes.content.clear();
-        batch.content(row, &mut self.bytes.content);
-        let hash = digest(blake3::hash(&self.bytes.content));
-        let generation = self.basis.generation;
-        let known = self.snapshot.look(&key, |bytes| {
-            if is_same(bytes, &hash, generation) { None } else { Known::decode(bytes) }
-        })?;
-        self.found += u64::from(known.is_some());
-        let granted = batch.granted(row).words();
-        let (what, kind, before) = match known {
-            Some(None) if self.is_due(&key) => {
-                (What::Retry, Kind::Unchanged, self.snapshot.get(&key)?)
-            }
-            Some(None) => {
-                told.counts.unchanged += 1;
-                return Ok(());
-            }
-            Some(Some(known)) => {
-                let kind = self.kind(&known, granted);
-                (self.what(kind, &known), kind, Some(known))
-            }
-            None => {
-                let what = if self.model.send.added { What::Add } else { What::Note };
-                (what, Kind::Added, None)
-            }
-        };
-        let message = match (what, &before) {
-            (What::Retry, Some(known)) => known.message,
-            _ => self.message(&key, &hash, before.as_ref()),
-        };
-        let line = &mut self.bytes.line;
-        line.clear();
-        if what != What::Note {
-            batch.event(row, &message_id(&key, &message), line);
-        }
-        let bytes_max = self.model.limits.row_bytes.min(self.basis.max_event_bytes);
-        if line.len() > bytes_max {
-            let (id, bytes) = (told.id(&self.bytes.id), line.len());
-            told.skip(format!("{id}: an event of {bytes} bytes, more than {bytes_max}"));
-            return Ok(());
-        }
-        told.count(kind);
-        let (id, line) = (&self.bytes.id, &self.bytes.line);
-        let is_first = before.is_none();
-        let change = Change { what, kind, key, hash, message, granted, is_first, id, line };
-        self.changes.push(key[0], |into| change.write(into)).map_err(put_aside)
+    /// What hashes rows, and what compares them: two threads' work.
+    pub(super) fn split(&mut self) -> (Hashing<'_>, &mut Difference<'m>) {
+        let Self { model, generation, rows_key, keys, id, content, difference } = self;
+        (Hashing { model, generation: *generation, rows_key, keys, id, content }, difference)
     }
 
     /// Rows that the last sync knew, those that stand twice counted twice.
     pub(super) fn found(&self) -> u64 {
-        self.found
+        self.difference.found
+    }
+
+    /// Whether an id stands more than once. Two threads look: they are all that there is to do.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn has_repeated_ids(&self) -> Result<bool, Ended> {
+        let look = |mut parts: Range<usize>| {
+            parts.try_fold(false, |found, part| {
+                Ok::<_, Ended>(found || !self.ids(part)?.repeated.is_empty())
+            })
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| look(PARTS / 2..PARTS));
+            (look(0..PARTS / 2), other.join())
+        });
+        let died = |_| Ended::Lost("the thread that looks for repeated ids died".to_owned());
+        Ok(one? || other.map_err(died)??)
     }
 
     /// The ids of a part.
@@ -179,7 +163,143 @@ impl<'m> Comparison<'m> {
     /// # Errors
     /// The disk.
     pub(super) fn changes(&self, part: usize) -> Result<Vec<u8>, Ended> {
-        self.changes.read(part).map_err(put_aside)
+        self.difference.changes.read(part).map_err(put_aside)
+    }
+}
+
+/// The half of a comparison that is done while rows come.
+pub(super) struct Hashing<'c> {
+    model: &'c Model,
+    generation: u32,
+    rows_key: &'c [u8; 32],
+    keys: &'c mut Scatter,
+    id: &'c mut Vec<u8>,
+    content: &'c mut Vec<u8>,
+}
+
+impl Hashing<'_> {
+    /// Adds the rows of a batch, which takes so many bytes, to the window.
+    ///
+    /// # Errors
+    /// [`Ended`]
+    pub(super) fn take<'s>(
+        &mut self,
+        batch: BoundBatch<'s>,
+        bytes: usize,
+        window: &mut Window<'s>,
+        told: &mut Told,
+    ) -> Result<(), Ended> {
+        for row in 0..batch.rows() {
+            told.counts.rows += 1;
+            if told.counts.rows > self.model.limits.rows {
+                return Err(Ended::Lost(format!(
+                    "the query gives more than {} rows, models.{}.limits.rows",
+                    self.model.limits.rows, self.model.name
+                )));
+            }
+            self.id.clear();
+            if !batch.id(row, self.id) {
+                told.skip(format!("row {}: {} is NULL", told.counts.rows, self.model.unique_id));
+                continue;
+            }
+            if self.id.len() > ID_BYTES_MAX {
+                let bytes = self.id.len();
+                told.skip(format!("row {}: an id of {bytes} bytes", told.counts.rows));
+                continue;
+            }
+            let key = digest(blake3::keyed_hash(self.rows_key, self.id));
+            self.keys.push(key[0], |into| into.extend_from_slice(&key)).map_err(put_aside)?;
+            self.content.clear();
+            // Rows of another generation count as changed.
+            self.content.extend_from_slice(&self.generation.to_le_bytes());
+            batch.content(row, self.content);
+            let hash = digest(blake3::hash(self.content));
+            window.rows.push(Row { key, hash, batch: window.batches.len(), row });
+        }
+        window.batches.push(batch);
+        window.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Difference<'_> {
+    /// Puts aside what changed of the window.
+    ///
+    /// # Errors
+    /// [`Ended`]
+    pub(super) fn compare(&mut self, window: Window<'_>, told: &mut Told) -> Result<(), Ended> {
+        let Window { batches, mut rows, .. } = window;
+        rows.sort_unstable_by_key(|row| u128::from_be_bytes(row.key));
+        for of_part in rows.chunk_by(|one, other| part_of(&one.key) == part_of(&other.key)) {
+            let part = part_of(&of_part[0].key);
+            let hashes = self.snapshot.hashes(part)?;
+            let mut known = hashes.pairs().peekable();
+            let mut details = None;
+            for row in of_part {
+                while known.next_if(|(key, _)| **key < row.key).is_some() {}
+                let hash = known.peek().filter(|(key, _)| **key == row.key).map(|(_, hash)| *hash);
+                self.found += u64::from(hash.is_some());
+                let is_same = hash == Some(&row.hash);
+                if is_same && !self.is_due(&row.key) {
+                    told.counts.unchanged += 1;
+                    continue;
+                }
+                let before = match hash {
+                    None => None,
+                    Some(_) => {
+                        let details: &Vec<(Key, Known)> = match &mut details {
+                            Some(details) => details,
+                            none => none.insert(self.snapshot.rows(part)?),
+                        };
+                        let at = details.binary_search_by_key(&row.key, |(key, _)| *key);
+                        at.ok().map(|at| &details[at].1)
+                    }
+                };
+                self.put_aside(row, &batches[row.batch], is_same, before, told)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_aside(
+        &mut self,
+        row: &Row,
+        batch: &BoundBatch<'_>,
+        is_same: bool,
+        before: Option<&Known>,
+        told: &mut Told,
+    ) -> Result<(), Ended> {
+        let granted = batch.granted(row.row).words();
+        let (what, kind) = match before {
+            Some(_) if is_same => (What::Retry, Kind::Unchanged),
+            Some(known) => {
+                let kind = self.kind(known, granted);
+                (self.what(kind, known), kind)
+            }
+            None if self.model.send.added => (What::Add, Kind::Added),
+            None => (What::Note, Kind::Added),
+        };
+        let message = match before {
+            Some(known) if is_same => known.message,
+            _ => self.message(&row.key, &row.hash, before),
+        };
+        let Self { id, line, .. } = self;
+        id.clear();
+        batch.id(row.row, id);
+        line.clear();
+        if what != What::Note {
+            batch.event(row.row, &message_id(&row.key, &message), line);
+        }
+        let bytes_max = self.model.limits.row_bytes.min(self.basis.max_event_bytes);
+        if line.len() > bytes_max {
+            let bytes = line.len();
+            told.skip(format!("{}: an event of {bytes} bytes, more than {bytes_max}", told.id(id)));
+            return Ok(());
+        }
+        told.count(kind);
+        let (key, hash, is_first) = (row.key, row.hash, before.is_none());
+        let change = Change { what, kind, key, hash, message, granted, is_first, id, line };
+        self.changes.push(key[0], |into| change.write(into)).map_err(put_aside)
     }
 
     fn is_due(&self, key: &Key) -> bool {
@@ -189,9 +309,8 @@ impl<'m> Comparison<'m> {
 
     /// One that has a consent again that it had not is as good as new to some destination.
     fn kind(&self, known: &Known, granted: [u64; 4]) -> Kind {
-        let is_gone = known.hash == Digest::default();
         let again = granted.iter().zip(known.granted).any(|(now, before)| now & !before != 0);
-        let is_new = is_gone || known.generation != self.basis.generation;
+        let is_new = known.is_gone() || known.generation != self.basis.generation;
         if is_new || (again && self.basis.same_categories) { Kind::Added } else { Kind::Updated }
     }
 
@@ -213,14 +332,8 @@ impl<'m> Comparison<'m> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(key).update(hash);
         hasher.update(&before.map(|known| known.message).unwrap_or_default());
-        hasher.update(&self.basis.generation.to_le_bytes());
         digest(hasher.finalize())
     }
-}
-
-/// Rows of two models differ, whatever their ids.
-fn rows_key(model: &str) -> [u8; 32] {
-    blake3::derive_key("consentd: rows of a model", model.as_bytes())
 }
 
 fn digest(hash: blake3::Hash) -> Digest {
@@ -236,26 +349,28 @@ fn put_aside(error: io::Error) -> Ended {
 /// The ids of one part: all once, and those that stand more than once.
 pub(super) struct Ids {
     /// Ascending.
-    pub(super) all: Vec<Key>,
+    all: Vec<u128>,
     /// With how many rows have them.
     pub(super) repeated: HashMap<Key, u64>,
 }
 
 impl Ids {
     /// From the bytes of all keys of a part.
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let (keys, _) = bytes.as_chunks::<16>();
-        let mut all = keys.to_vec();
+    fn of(bytes: &[u8]) -> Self {
+        let keys = bytes.as_chunks::<16>().0.iter();
+        let mut all: Vec<u128> = keys.map(|key| u128::from_be_bytes(*key)).collect();
         all.sort_unstable();
         let mut repeated = HashMap::new();
         for same in all.chunk_by(|one, other| one == other).filter(|same| same.len() > 1) {
-            repeated.insert(same[0], same.len() as u64);
+            repeated.insert(same[0].to_be_bytes(), same.len() as u64);
         }
-        all.dedup();
+        if !repeated.is_empty() {
+            all.dedup();
+        }
         Self { all, repeated }
     }
 
     pub(super) fn contain(&self, key: &Key) -> bool {
-        self.all.binary_search(key).is_ok()
+        self.all.binary_search(&u128::from_be_bytes(*key)).is_ok()
     }
 }

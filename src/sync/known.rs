@@ -4,7 +4,7 @@
 //! | ---: | ---: | --- |
 //! | 0 | 16 | hash of its content |
 //! | 16 | 16 | second half of its last `messageId` |
-//! | 32 | 4 | generation: rows of another count as changed |
+//! | 32 | 4 | generation: rows of another count as new |
 //! | 36 | 1 | flags: 1 it was sent once only |
 //! | 37 | 1 | number of destinations that have it, if at most 254; 255: 2 more bytes say it |
 //! | | 32 | categories that it granted |
@@ -39,6 +39,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whether the row is gone, and some destination still has to be told.
+    pub(super) fn is_gone(&self) -> bool {
+        self.hash == Digest::default()
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let held = 4 * self.held.len();
         let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + GRANTED_BYTES + held + self.id.len());
@@ -77,11 +82,6 @@ impl Known {
         let sent_once = flags & SENT_ONCE != 0;
         Some(Self { hash, message, generation, sent_once, granted, held, id: rest.0.to_vec() })
     }
-}
-
-/// Whether the row in these bytes has this content and generation: all that most rows are asked.
-pub(super) fn is_same(bytes: &[u8], hash: &Digest, generation: u32) -> bool {
-    bytes.len() >= HEAD_BYTES && bytes[..16] == *hash && bytes[32..36] == generation.to_le_bytes()
 }
 
 /// Takes numbers off the front.
@@ -131,8 +131,6 @@ mod tests {
             };
             let bytes = known.encode();
             assert_eq!(Known::decode(&bytes), Some(known));
-            assert!(is_same(&bytes, &[1; 16], 7));
-            assert!(!is_same(&bytes, &[1; 16], 8) && !is_same(&bytes, &[3; 16], 7));
             let whole = bytes.len() - 5;
             assert!((0..whole).all(|len| Known::decode(&bytes[..len]).is_none()), "{held}");
         }

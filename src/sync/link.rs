@@ -151,7 +151,7 @@ impl<T> Link<T> {
         section: &str,
         line: &[u8],
         mark: T,
-        settled: &mut dyn FnMut(T, &Outcome) -> Result<(), Ended>,
+        settled: &mut dyn FnMut(T, &Outcome),
     ) -> Result<(), Ended> {
         if self.section != section {
             self.section.clear();
@@ -179,20 +179,14 @@ impl<T> Link<T> {
     ///
     /// # Errors
     /// [`Ended`]
-    pub(super) fn settle(
-        &mut self,
-        settled: &mut dyn FnMut(T, &Outcome) -> Result<(), Ended>,
-    ) -> Result<(), Ended> {
+    pub(super) fn settle(&mut self, settled: &mut dyn FnMut(T, &Outcome)) -> Result<(), Ended> {
         while !self.unanswered.is_empty() {
             self.wait(settled)?;
         }
         self.flush()
     }
 
-    fn wait(
-        &mut self,
-        settled: &mut dyn FnMut(T, &Outcome) -> Result<(), Ended>,
-    ) -> Result<(), Ended> {
+    fn wait(&mut self, settled: &mut dyn FnMut(T, &Outcome)) -> Result<(), Ended> {
         self.flush()?;
         self.listen(Some(Duration::from_secs(3600)), settled)
     }
@@ -202,14 +196,14 @@ impl<T> Link<T> {
     /// # Errors
     /// [`Ended`]
     pub(super) fn look(&mut self) -> Result<(), Ended> {
-        self.listen(None, &mut |_, _| Ok(()))
+        self.listen(None, &mut |_, _| ())
     }
 
     /// Takes what was said; waits for it for so long.
     fn listen(
         &mut self,
         wait: Option<Duration>,
-        settled: &mut dyn FnMut(T, &Outcome) -> Result<(), Ended>,
+        settled: &mut dyn FnMut(T, &Outcome),
     ) -> Result<(), Ended> {
         let mut wait = wait.unwrap_or_default();
         loop {
@@ -239,7 +233,7 @@ impl<T> Link<T> {
     fn answer(
         &mut self,
         piece: &Settled,
-        settled: &mut dyn FnMut(T, &Outcome) -> Result<(), Ended>,
+        settled: &mut dyn FnMut(T, &Outcome),
     ) -> Result<(), Ended> {
         let nonsense = || Ended::Lost("the daemon answers what was not asked".to_owned());
         for &(kind, count) in &piece.runs {
@@ -247,7 +241,7 @@ impl<T> Link<T> {
             for _ in 0..count {
                 let (mark, bytes) = self.unanswered.pop_front().ok_or_else(nonsense)?;
                 self.unanswered_bytes -= bytes;
-                settled(mark, outcome)?;
+                settled(mark, outcome);
             }
         }
         Ok(())

@@ -19,23 +19,25 @@ mod send;
 mod store;
 mod told;
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use serde::Deserialize;
 use tracing::warn;
 
 use self::change::read_message_id;
-use self::compare::{Basis, Comparison};
+use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};
 use self::known::Key;
 use self::link::{Ended, Link, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
-use self::store::Store;
+use self::store::{Group, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, Warehouse};
@@ -43,6 +45,9 @@ use crate::warehouse::{self, RowShape};
 
 /// Batches of rows that are fetched ahead.
 const BATCHES_AHEAD: usize = 2;
+
+/// Windows of rows that wait to be compared.
+const WINDOWS_AHEAD: usize = 1;
 
 /// Waits after a connection to the warehouse was lost: a query is asked once more than these.
 const AGAIN_AFTER: [Duration; 4] = [
@@ -153,24 +158,28 @@ fn take_rejections(
 ) -> Result<HashMap<Key, Vec<Failed>>, Ended> {
     let mut all = store.failed(FAILED_MAX)?;
     let snapshot = store.snapshot()?;
+    let mut groups: BTreeMap<u8, Group> = BTreeMap::new();
     for rejection in &welcome.rejections {
         let Some((key, message)) = read_message_id(&rejection.message_id) else { continue };
+        let group = match groups.entry(key[0]) {
+            Entry::Occupied(group) => group.into_mut(),
+            Entry::Vacant(place) => place.insert(snapshot.group(key[0])?),
+        };
         // A newer version has its own fate.
-        let Some(mut known) = snapshot.get(&key)?.filter(|known| known.message == message) else {
+        let Some(known) = group.get(&key).filter(|known| known.message == message) else {
             continue;
         };
+        let mut known = known.clone();
         let named = welcome.destinations.iter().find(|named| named.id == rejection.destination);
         let name = named.map_or("a destination that is gone", |named| named.name.as_str());
         told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
         let list = all.entry(key).or_default();
         failed::add(list, rejection.destination, now);
-        if dry_run {
-            continue;
-        }
         store.put_failed(key, list.clone());
         if known.sent_once {
+            // It never had the row.
             known.held.retain(|id| *id != rejection.destination);
-            store.put(key, Some(&known))?;
+            group.put(key, Some(known));
         }
     }
     if !dry_run {
@@ -181,7 +190,7 @@ fn take_rejections(
                 store.put_failed(*key, list.clone());
             }
         }
-        store.save()?;
+        store.save(groups.values_mut())?;
     }
     Ok(all)
 }
@@ -248,9 +257,9 @@ impl<'m> Query<'_, 'm> {
                 return Err(Ended::Lost(error.to_string()));
             };
             warn!("{error}; asked again in {} s", wait.as_secs());
-            let until = std::time::Instant::now() + wait;
-            while std::time::Instant::now() < until {
-                std::thread::sleep(LOOK);
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                thread::sleep(LOOK);
                 self.link.look()?;
             }
         }
@@ -258,36 +267,60 @@ impl<'m> Query<'_, 'm> {
 
     fn compare(&mut self, comparison: &mut Comparison<'m>) -> Result<(), Broken> {
         let rows = self.fetch()?;
-        let mut shape = None;
-        let mut next_progress = std::time::Instant::now();
-        loop {
-            let now = std::time::Instant::now();
-            if now >= next_progress {
-                next_progress = now + PROGRESS;
-                self.link.look()?;
-                self.link.progress(&self.told.counts)?;
+        let Rows::Columns(columns) = self.next(&rows)? else {
+            return Err(Ended::Lost("the driver gives no columns".to_owned()).into());
+        };
+        let shape = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
+        for remark in shape.remarks() {
+            warn!("{remark}");
+            self.told.sample(remark.clone());
+        }
+        let (mut hashing, difference) = comparison.split();
+        let like = self.told.another();
+        thread::scope(|scope| {
+            let (windows, waiting) = bounded::<Window<'_>>(WINDOWS_AHEAD);
+            let (tell, compared) = unbounded();
+            scope.spawn(move || {
+                for window in waiting {
+                    let mut told = like.another();
+                    let done = difference.compare(window, &mut told).map(|()| told);
+                    if tell.send(done).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut window = Window::default();
+            let mut next_progress = Instant::now();
+            while let Rows::Batch(batch) = self.next(&rows)? {
+                let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
+                let bytes = batch.get_array_memory_size();
+                hashing.take(bound, bytes, &mut window, self.told)?;
+                if window.is_full() && windows.send(std::mem::take(&mut window)).is_err() {
+                    break;
+                }
+                compared.try_iter().try_for_each(|told| Ok::<_, Ended>(self.told.add(told?)))?;
+                let now = Instant::now();
+                if now >= next_progress {
+                    next_progress = now + PROGRESS;
+                    self.link.look()?;
+                    self.link.progress(&self.told.counts)?;
+                }
             }
+            // If it can't be sent, why not is among what is told.
+            let _ = windows.send(window);
+            drop(windows);
+            Ok(compared.iter().try_for_each(|told| Ok::<_, Ended>(self.told.add(told?)))?)
+        })
+    }
+
+    /// What the thread at the warehouse gives next; ends early if the daemon wants no more.
+    fn next(&mut self, rows: &Receiver<Fetched>) -> Result<Rows, Broken> {
+        loop {
             match rows.recv_timeout(LOOK) {
+                Ok(fetched) => return fetched.map_err(Broken::Warehouse),
                 Err(RecvTimeoutError::Timeout) => self.link.look()?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Ended::Lost("the driver's thread died".to_owned()).into());
-                }
-                Ok(Err(error)) => return Err(Broken::Warehouse(error)),
-                Ok(Ok(Rows::End)) => return Ok(()),
-                Ok(Ok(Rows::Columns(columns))) => {
-                    let found = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
-                    for remark in found.remarks() {
-                        warn!("{remark}");
-                        self.told.sample(remark.clone());
-                    }
-                    shape = Some(found);
-                }
-                Ok(Ok(Rows::Batch(batch))) => {
-                    let shape = shape.as_ref().ok_or_else(|| {
-                        Ended::Lost("the driver gives rows without columns".to_owned())
-                    })?;
-                    let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
-                    comparison.take(&bound, self.told)?;
                 }
             }
         }
@@ -298,7 +331,7 @@ impl<'m> Query<'_, 'm> {
         let sql = self.model.sql().map_err(Ended::Lost)?;
         let warehouse = self.warehouse.clone();
         let (sender, rows) = bounded(BATCHES_AHEAD);
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || {
                 let fetched = ask(&warehouse, &sql, &sender);

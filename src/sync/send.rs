@@ -3,7 +3,7 @@
 //! What always holds: the state of a row moves on only when its event is settled; a row of which a
 //! destination has to be told that it is gone keeps its old state until that is stored.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::change::{Change, Kind, What, message_id};
@@ -11,8 +11,7 @@ use super::compare::{Comparison, Ids};
 use super::failed::{self, EVERYWHERE, Failed, Patience};
 use super::known::{Digest, Key, Known};
 use super::link::{Ended, Link, Outcome};
-use super::scatter::PARTS;
-use super::store::{Snapshot, Store};
+use super::store::{Group, Store};
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
 use crate::warehouse::deletion;
@@ -23,8 +22,8 @@ pub(super) const PROGRESS: Duration = Duration::from_millis(500);
 /// How long what is settled may wait to be noted: so much is sent again after a crash.
 const SAVE: Duration = Duration::from_secs(2);
 
-/// Deletions that wait for others with the same destinations.
-const OWED_MAX: usize = 1000;
+/// Groups that are done and not saved yet.
+const OPEN_MAX: usize = 8;
 
 /// Lines between two looks at the clock.
 const LOOK_LINES: u32 = 256;
@@ -55,10 +54,19 @@ pub(super) struct Sending<'s> {
     told: &'s mut Told,
     failed: &'s HashMap<Key, Vec<Failed>>,
     around: Around,
+    /// The rows that are worked on, by the first byte of their keys.
+    groups: BTreeMap<u8, Working>,
     owed: Vec<Owed>,
     lines: u32,
     next_progress: Instant,
     next_save: Instant,
+}
+
+/// Rows whose keys begin with one byte.
+struct Working {
+    group: Group,
+    /// Rows that are sent and not settled, or to be sent still.
+    open: usize,
 }
 
 /// What holds for the whole sync.
@@ -87,6 +95,7 @@ impl<'s> Sending<'s> {
             told,
             failed,
             around,
+            groups: BTreeMap::new(),
             owed: Vec::new(),
             lines: 0,
             next_progress: now,
@@ -109,29 +118,29 @@ impl<'s> Sending<'s> {
     }
 
     fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
-        let known_rows = self.store.snapshot()?.len()?;
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
-        let mut is_plain = compared.found() == known_rows;
-        for part in 0..PARTS {
-            is_plain = is_plain && compared.ids(part)?.repeated.is_empty();
+        let is_plain =
+            compared.found() == self.store.snapshot()?.count() && !compared.has_repeated_ids()?;
+        for part in 0..=u8::MAX {
+            let ids = if is_plain { None } else { Some(compared.ids(part.into())?) };
+            let changes = compared.changes(part.into())?;
+            self.send_part(part, &changes, ids.as_ref(), link)?;
+            self.pay(link)?;
+            self.close_groups(OPEN_MAX)?;
         }
-        for part in 0..PARTS {
-            let ids = if is_plain { None } else { Some(compared.ids(part)?) };
-            self.send_part(&compared.changes(part)?, ids.as_ref(), link)?;
-            if let Some(ids) = &ids {
-                self.find_gone(part as u8, ids)?;
+        // What is settled by now may make deletions necessary.
+        loop {
+            link.settle(&mut |mark, outcome| self.apply(mark, outcome))?;
+            if self.owed.is_empty() {
+                return self.close_groups(0);
             }
-            if self.owed.len() >= OWED_MAX {
-                self.pay(link)?;
-            }
+            self.pay(link)?;
         }
-        link.settle(&mut |mark, outcome| self.apply(mark, outcome))?;
-        self.pay(link)?;
-        link.settle(&mut |mark, outcome| self.apply(mark, outcome))
     }
 
     fn send_part(
         &mut self,
+        part: u8,
         bytes: &[u8],
         ids: Option<&Ids>,
         link: &mut Link<Mark>,
@@ -139,25 +148,38 @@ impl<'s> Sending<'s> {
         let mut rest = bytes;
         let mut changes: Vec<Change<'_>> = std::iter::from_fn(|| Change::read(&mut rest)).collect();
         // In the order of the keys, which is the order on the disk.
-        changes.sort_unstable_by_key(|change| change.key);
+        changes.sort_unstable_by_key(|change| u128::from_be_bytes(change.key));
         let snapshot = self.store.snapshot()?;
-        if let Some(ids) = ids.filter(|ids| !ids.repeated.is_empty()) {
-            self.leave_repeated_out(ids, &mut changes, &snapshot)?;
+        let mut gone = Vec::new();
+        if let Some(ids) = ids {
+            snapshot.keys(part, |key| {
+                if !ids.contain(key) {
+                    gone.push(*key)
+                }
+            })?;
         }
+        let repeats = ids.is_some_and(|ids| !ids.repeated.is_empty());
+        if changes.is_empty() && gone.is_empty() && !repeats {
+            return Ok(());
+        }
+        let group = snapshot.group(part)?;
+        if let Some(ids) = ids {
+            self.leave_repeated_out(ids, &mut changes, &group);
+        }
+        self.groups.insert(part, Working { group, open: 1 });
         for change in &changes {
-            self.send_row(change, &snapshot, link)?;
+            self.send_row(change, link)?;
             self.look_up_now_and_then(link)?;
         }
+        for key in gone {
+            self.find_gone(key);
+        }
+        self.settled(part);
         Ok(())
     }
 
     /// Which of several rows with the same id would be the right one nobody knows.
-    fn leave_repeated_out(
-        &mut self,
-        ids: &Ids,
-        changes: &mut Vec<Change<'_>>,
-        snapshot: &Snapshot,
-    ) -> Result<(), Ended> {
+    fn leave_repeated_out(&mut self, ids: &Ids, changes: &mut Vec<Change<'_>>, group: &Group) {
         for (key, rows) in &ids.repeated {
             let mut unchanged = *rows;
             let mut id = None;
@@ -167,34 +189,33 @@ impl<'s> Sending<'s> {
                 id = Some(change.id.to_vec());
             }
             (0..unchanged).for_each(|_| self.told.take_back(Kind::Unchanged));
-            let known = if id.is_none() { snapshot.get(key)? } else { None };
-            let id = id.or(known.map(|known| known.id)).unwrap_or_default();
+            let id =
+                id.or_else(|| group.get(key).map(|known| known.id.clone())).unwrap_or_default();
             self.told.counts.skipped += rows;
             self.told.sample(format!("{} stands {rows} times", self.told.id(&id)));
         }
         changes.retain(|change| !ids.repeated.contains_key(&change.key));
-        Ok(())
     }
 
-    fn send_row(
-        &mut self,
-        change: &Change<'_>,
-        snapshot: &Snapshot,
-        link: &mut Link<Mark>,
-    ) -> Result<(), Ended> {
-        let before = snapshot.get(&change.key)?;
+    fn send_row(&mut self, change: &Change<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
+        let key = change.key;
+        let working = self.groups.get_mut(&key[0]);
+        let before = working.and_then(|working| {
+            working.open += 1;
+            working.group.get(&key)
+        });
         let known = Known {
             hash: change.hash,
             message: change.message,
             generation: self.around.generation,
             sent_once: change.is_first,
             granted: change.granted,
-            held: before.map(|known| known.held).unwrap_or_default(),
+            held: before.map(|known| known.held.clone()).unwrap_or_default(),
             id: change.id.to_vec(),
         };
-        let key = change.key;
         if change.what == What::Note {
-            return self.note(key, Some(&known));
+            self.note(key, Some(known));
+            return Ok(());
         }
         let section = match change.what {
             _ if self.around.dry_run => "#judge".to_owned(),
@@ -217,25 +238,19 @@ impl<'s> Sending<'s> {
         if to.contains(&EVERYWHERE) { None } else { Some(to) }
     }
 
-    /// Rows of the last sync that the query does not give any more.
-    fn find_gone(&mut self, first: u8, ids: &Ids) -> Result<(), Ended> {
-        let mut gone = Vec::new();
-        self.store.snapshot()?.keys(first, |key, row| {
-            if !ids.contain(&key) {
-                gone.extend(Known::decode(row).map(|known| (key, known)));
-            }
-        })?;
-        for (key, known) in gone {
-            // One that somebody still has to be told of was counted when it went.
-            self.told.counts.deleted += u64::from(known.hash != Digest::default());
-            let to = self.present(&known.held);
-            if self.model.send.deleted && !to.is_empty() {
-                self.owed.push(Owed { key, to, known, is_gone: true });
-            } else {
-                self.note(key, None)?;
-            }
+    /// A row of the last sync that the query does not give any more.
+    fn find_gone(&mut self, key: Key) {
+        let Some(working) = self.groups.get_mut(&key[0]) else { return };
+        let Some(known) = working.group.get(&key).cloned() else { return };
+        working.open += 1;
+        // One that somebody still has to be told of was counted when it went.
+        self.told.counts.deleted += u64::from(!known.is_gone());
+        let to = self.present(&known.held);
+        if self.model.send.deleted && !to.is_empty() {
+            self.owed.push(Owed { key, to, known, is_gone: true });
+        } else {
+            self.note(key, None);
         }
-        Ok(())
     }
 
     fn present(&self, ids: &[u32]) -> Vec<u32> {
@@ -246,6 +261,7 @@ impl<'s> Sending<'s> {
     fn pay(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
         let mut owed = std::mem::take(&mut self.owed);
         if self.around.dry_run {
+            owed.iter().for_each(|one| self.settled(one.key[0]));
             return Ok(());
         }
         owed.sort_by(|one, other| one.to.cmp(&other.to));
@@ -262,25 +278,20 @@ impl<'s> Sending<'s> {
         Ok(())
     }
 
-    fn apply(&mut self, mark: Mark, outcome: &Outcome) -> Result<(), Ended> {
+    fn apply(&mut self, mark: Mark, outcome: &Outcome) {
         match mark {
             Mark::Row { what, key, known } => self.settle_row(what, key, known, outcome),
             Mark::Deletion(owed) => self.settle_deletion(owed, outcome),
         }
     }
 
-    fn settle_row(
-        &mut self,
-        what: What,
-        key: Key,
-        mut known: Known,
-        outcome: &Outcome,
-    ) -> Result<(), Ended> {
+    fn settle_row(&mut self, what: What, key: Key, mut known: Known, outcome: &Outcome) {
         if let Some(reason) = &outcome.rejected {
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: rejected as {reason}"));
             self.note_failed(what, key, Some(EVERYWHERE));
-            return self.note(key, Some(&known));
+            self.note(key, Some(known));
+            return;
         }
         self.told.counts.refused += u64::from(!outcome.refused.is_empty());
         let is_sent = what != What::Judge && !outcome.stored.is_empty();
@@ -297,9 +308,9 @@ impl<'s> Sending<'s> {
         if self.model.on_withdrawal == OnWithdrawal::Delete && !lost.is_empty() {
             self.told.counts.withdrawn += 1;
             self.owed.push(Owed { key, to: lost, known, is_gone: false });
-            return Ok(());
+        } else {
+            self.note(key, Some(known));
         }
-        self.note(key, Some(&known))
     }
 
     /// A newer version has its own fate; one that was tried again is not due until it is rejected again.
@@ -324,34 +335,54 @@ impl<'s> Sending<'s> {
         self.store.put_failed(key, list);
     }
 
-    fn settle_deletion(&mut self, owed: Owed, outcome: &Outcome) -> Result<(), Ended> {
+    fn settle_deletion(&mut self, owed: Owed, outcome: &Outcome) {
         let Owed { key, mut known, is_gone, .. } = owed;
         if let Some(reason) = &outcome.rejected {
             // Its state stays as it was: the next sync finds it again.
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: its deletion is rejected as {reason}"));
-            return Ok(());
+            self.settled(key[0]);
+            return;
         }
         self.told.counts.sent += u64::from(!outcome.stored.is_empty());
         known.held.retain(|id| !outcome.stored.contains(id));
-        if !is_gone {
-            return self.note(key, Some(&known));
+        if is_gone {
+            // A destination that is switched off is told later.
+            known.held = self.present(&known.held);
+            known.hash = Digest::default();
         }
-        // A destination that is switched off is told later.
-        known.held = self.present(&known.held);
-        known.hash = Digest::default();
-        self.note(key, if known.held.is_empty() { None } else { Some(&known) })
+        let is_over = is_gone && known.held.is_empty();
+        self.note(key, if is_over { None } else { Some(known) });
     }
 
-    fn note(&mut self, key: Key, row: Option<&Known>) -> Result<(), Ended> {
-        if self.around.dry_run {
-            return Ok(());
+    /// A row is as it will be: what is known of it moves on.
+    fn note(&mut self, key: Key, row: Option<Known>) {
+        if let Some(working) = self.groups.get_mut(&key[0])
+            && !self.around.dry_run
+        {
+            working.group.put(key, row);
         }
-        Ok(self.store.put(key, row)?)
+        self.settled(key[0]);
+    }
+
+    fn settled(&mut self, first: u8) {
+        if let Some(working) = self.groups.get_mut(&first) {
+            working.open = working.open.saturating_sub(1);
+        }
+    }
+
+    /// Saves, and lets go of groups that are done, once there are more than so many.
+    fn close_groups(&mut self, max: usize) -> Result<(), Ended> {
+        let done = self.groups.values().filter(|working| working.open == 0).count();
+        if done > max {
+            self.save()?;
+            self.groups.retain(|_, working| working.open > 0);
+        }
+        Ok(())
     }
 
     fn save(&mut self) -> Result<(), Ended> {
-        Ok(self.store.save()?)
+        Ok(self.store.save(self.groups.values_mut().map(|working| &mut working.group))?)
     }
 
     fn look_up_now_and_then(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {

@@ -1,25 +1,32 @@
 //! What the last sync left, on disk: an embedded key-value store, a file of its own for each model.
 //!
+//! Rows are kept in 16,384 parts by the first bits of their keys, ascending by key: those of one part are
+//! one value with the hashes of their contents (key and hash, 16 bytes each), and one with the rest
+//! (key, 4 bytes of length, and the bytes of [`Known`]). So most rows are compared by reading hashes in
+//! the order of the disk, whatever the order of the query.
+//!
 //! What always holds: a write is whole or not there at all, whenever the process dies.
 
-use std::collections::HashMap;
-use std::fmt::Display;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, TableDefinition,
+    AccessGuard, Database, Durability, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
+    TableDefinition, WriteTransaction,
 };
 
 use super::failed::{self, Failed};
-use super::known::{Key, Known};
+use super::known::{Digest, Key, Known, Reader};
 use super::link::Ended;
 
-/// Rows by key.
-const ROWS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("rows");
+/// Hashes of rows by part.
+const HASHES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("hashes");
+/// Rows by part.
+const ROWS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rows");
 /// Rejected rows by key.
 const FAILED: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("failed");
 /// The rest.
@@ -29,19 +36,24 @@ const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 const GENERATION: &str = "generation";
 /// The categories whose grants rows keep.
 const CATEGORIES: &str = "categories";
+/// How many rows there are.
+const COUNT: &str = "rows";
 
 /// What of the file is kept in memory.
-const CACHE_BYTES: usize = 48 * 1024 * 1024;
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// Writes are made durable once there are so many.
-const WRITES_MAX: usize = 50_000;
+/// Parts of a group, which is all rows whose keys begin with the same byte.
+const GROUP_PARTS: u32 = 64;
+
+/// A hash with its key.
+const HASH_BYTES: usize = 32;
 
 /// Why state can't be read or written, for people.
 #[derive(Debug)]
 pub(super) struct StateError(String);
 
 impl Display for StateError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
@@ -52,19 +64,68 @@ impl From<StateError> for Ended {
     }
 }
 
+/// The part of a key.
+pub(super) fn part_of(key: &Key) -> u32 {
+    u32::from(key[0]) * GROUP_PARTS + u32::from(key[1] >> 2)
+}
+
+/// The rows whose keys begin with one byte; what was changed of them is written back.
+pub(super) struct Group {
+    first: u8,
+    rows: BTreeMap<Key, Known>,
+    /// The parts that were changed, and how many rows they had.
+    touched: u64,
+    count: usize,
+}
+
+impl Group {
+    /// A row.
+    pub(super) fn get(&self, key: &Key) -> Option<&Known> {
+        self.rows.get(key)
+    }
+
+    /// Puts a row, or takes it out.
+    pub(super) fn put(&mut self, key: Key, row: Option<Known>) {
+        self.touched |= 1 << (part_of(&key) % GROUP_PARTS);
+        match row {
+            Some(row) => drop(self.rows.insert(key, row)),
+            None => drop(self.rows.remove(&key)),
+        }
+    }
+
+    /// Both values of a part.
+    fn encode(&self, part: u32) -> (Vec<u8>, Vec<u8>) {
+        let (mut hashes, mut rows) = (Vec::new(), Vec::new());
+        let (mut low, mut high) = ([0; 16], [u8::MAX; 16]);
+        (low[0], high[0]) = (self.first, self.first);
+        low[1] = ((part % GROUP_PARTS) << 2) as u8;
+        high[1] = low[1] | 3;
+        for (key, known) in self.rows.range(low..=high) {
+            hashes.extend_from_slice(key);
+            hashes.extend_from_slice(&known.hash);
+            let bytes = known.encode();
+            rows.extend_from_slice(key);
+            rows.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+            rows.extend_from_slice(&bytes);
+        }
+        (hashes, rows)
+    }
+}
+
 /// The state of one model.
 pub(super) struct Store {
     path: PathBuf,
     database: Database,
-    /// What is not written yet: a row, or that there is none.
-    rows: Vec<(Key, Option<Vec<u8>>)>,
+    /// Rejections that are not written yet.
     failed: HashMap<Key, Vec<Failed>>,
 }
 
 /// The rows as they were at one time.
 pub(super) struct Snapshot {
     path: PathBuf,
-    rows: ReadOnlyTable<Key, &'static [u8]>,
+    hashes: ReadOnlyTable<u32, &'static [u8]>,
+    rows: ReadOnlyTable<u32, &'static [u8]>,
+    count: u64,
 }
 
 impl Store {
@@ -87,7 +148,7 @@ impl Store {
             Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
         };
         let database = open(file).map_err(|error| failed(&error))?;
-        let store = Self { path: path.clone(), database, rows: Vec::new(), failed: HashMap::new() };
+        let store = Self { path: path.clone(), database, failed: HashMap::new() };
         // Reading needs the tables to be there.
         store.write(|_| Ok(())).map_err(|error| failed(&error))?;
         Ok(store)
@@ -95,10 +156,18 @@ impl Store {
 
     /// The rows as they are now.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StateError> {
-        let open =
-            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(ROWS)?) };
-        let rows = open().map_err(|error| unreadable(&self.path, &error))?;
-        Ok(Snapshot { path: self.path.clone(), rows })
+        let open = || -> Result<_, redb::Error> {
+            let reading = self.database.begin_read()?;
+            let count = reading.open_table(ABOUT)?.get(COUNT)?.map(|it| number(it.value()));
+            Ok((reading.open_table(HASHES)?, reading.open_table(ROWS)?, count.unwrap_or(0)))
+        };
+        let opened = open().map_err(|error| unreadable(&self.path, &error));
+        opened.map(|(hashes, rows, count)| Snapshot {
+            path: self.path.clone(),
+            hashes,
+            rows,
+            count,
+        })
     }
 
     /// All rows that were rejected, the largest keys left out beyond `max`.
@@ -118,13 +187,12 @@ impl Store {
     /// The generation in force; `begin` makes it the next one, so that every row counts as changed.
     pub(super) fn generation(&self, begin: bool) -> Result<u32, StateError> {
         let bytes = self.about(GENERATION)?;
-        let now = bytes.and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)));
-        let now = now.unwrap_or_default();
+        let now = bytes.map_or(0, |bytes| number(&bytes)) as u32;
         if !begin {
             return Ok(now);
         }
         let next = now.wrapping_add(1);
-        self.set_about(GENERATION, &next.to_le_bytes())?;
+        self.set_about(GENERATION, &u64::from(next).to_le_bytes())?;
         Ok(next)
     }
 
@@ -154,31 +222,32 @@ impl Store {
         .map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// Puts a row, or its end, among what is to be written.
-    pub(super) fn put(&mut self, key: Key, row: Option<&Known>) -> Result<(), StateError> {
-        self.rows.push((key, row.map(Known::encode)));
-        if self.rows.len() >= WRITES_MAX { self.save() } else { Ok(()) }
-    }
-
     /// Puts the rejections of a row among what is to be written; none are forgotten.
     pub(super) fn put_failed(&mut self, key: Key, list: Vec<Failed>) {
         self.failed.insert(key, list);
     }
 
-    /// Makes everything durable that was put.
-    pub(super) fn save(&mut self) -> Result<(), StateError> {
-        if self.rows.is_empty() && self.failed.is_empty() {
+    /// Makes everything durable that was put, the changed rows of these groups among it.
+    pub(super) fn save<'g>(
+        &mut self,
+        groups: impl Iterator<Item = &'g mut Group>,
+    ) -> Result<(), StateError> {
+        let mut groups: Vec<&mut Group> = groups.filter(|group| group.touched != 0).collect();
+        if groups.is_empty() && self.failed.is_empty() {
             return Ok(());
         }
-        let (rows, failed) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.failed));
+        let failed = std::mem::take(&mut self.failed);
         let done = self.write(|writing| {
-            let mut table = writing.open_table(ROWS)?;
-            for (key, row) in &rows {
-                match row {
-                    Some(row) => drop(table.insert(key, row.as_slice())?),
-                    None => drop(table.remove(key)?),
-                }
+            let mut change = 0;
+            for group in &mut groups {
+                write_group(writing, group)?;
+                change += group.rows.len() as i64 - group.count as i64;
+                group.count = group.rows.len();
             }
+            let mut about = writing.open_table(ABOUT)?;
+            let count = about.get(COUNT)?.map_or(0, |it| number(it.value()));
+            let count = count.saturating_add_signed(change);
+            about.insert(COUNT, count.to_le_bytes().as_slice())?;
             let mut table = writing.open_table(FAILED)?;
             for (key, list) in &failed {
                 if list.is_empty() {
@@ -194,57 +263,100 @@ impl Store {
 
     fn write(
         &self,
-        work: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), redb::Error> {
         let mut writing = self.database.begin_write()?;
         writing.set_durability(Durability::Immediate)?;
-        for table in [ROWS, FAILED] {
+        for table in [HASHES, ROWS] {
             writing.open_table(table)?;
         }
+        writing.open_table(FAILED)?;
         writing.open_table(ABOUT)?;
         work(&writing)?;
         Ok(writing.commit()?)
     }
 }
 
+fn write_group(writing: &WriteTransaction, group: &mut Group) -> Result<(), redb::Error> {
+    let (mut hashes, mut rows) = (writing.open_table(HASHES)?, writing.open_table(ROWS)?);
+    let first = u32::from(group.first) * GROUP_PARTS;
+    for part in
+        (first..first + GROUP_PARTS).filter(|part| group.touched >> (part % GROUP_PARTS) & 1 == 1)
+    {
+        let (its_hashes, its_rows) = group.encode(part);
+        if its_rows.is_empty() {
+            hashes.remove(part)?;
+            rows.remove(part)?;
+        } else {
+            hashes.insert(part, its_hashes.as_slice())?;
+            rows.insert(part, its_rows.as_slice())?;
+        }
+    }
+    group.touched = 0;
+    Ok(())
+}
+
 impl Snapshot {
     /// How many rows there are.
-    pub(super) fn len(&self) -> Result<u64, StateError> {
-        self.rows.len().map_err(|error| unreadable(&self.path, &error))
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
-    /// Looks at the bytes of a row.
-    pub(super) fn look<T>(
-        &self,
-        key: &Key,
-        at: impl FnOnce(&[u8]) -> T,
-    ) -> Result<Option<T>, StateError> {
-        let row = self.rows.get(key).map_err(|error| unreadable(&self.path, &error))?;
-        Ok(row.map(|row| at(row.value())))
+    /// The hashes of a part.
+    pub(super) fn hashes(&self, part: u32) -> Result<Hashes, StateError> {
+        let value = self.hashes.get(part).map_err(|error| unreadable(&self.path, &error))?;
+        Ok(Hashes(value))
     }
 
-    /// A row; one whose bytes make no sense is as good as none.
-    pub(super) fn get(&self, key: &Key) -> Result<Option<Known>, StateError> {
-        Ok(self.look(key, Known::decode)?.flatten())
+    /// The rows of a part, ascending by key.
+    pub(super) fn rows(&self, part: u32) -> Result<Vec<(Key, Known)>, StateError> {
+        let value = self.rows.get(part).map_err(|error| unreadable(&self.path, &error))?;
+        let Some(value) = value else { return Ok(Vec::new()) };
+        let mut rest = Reader(value.value());
+        let next = || {
+            let key = rest.array()?;
+            Some((key, Known::decode(rest.bytes()?)?))
+        };
+        Ok(std::iter::from_fn(next).collect())
+    }
+
+    /// The rows whose keys begin with this byte.
+    pub(super) fn group(&self, first: u8) -> Result<Group, StateError> {
+        let mut rows = BTreeMap::new();
+        let part = u32::from(first) * GROUP_PARTS;
+        for part in part..part + GROUP_PARTS {
+            rows.extend(self.rows(part)?);
+        }
+        let count = rows.len();
+        Ok(Group { first, rows, touched: 0, count })
     }
 
     /// The keys that begin with this byte, ascending.
-    pub(super) fn keys(
-        &self,
-        first: u8,
-        mut each: impl FnMut(Key, &[u8]),
-    ) -> Result<(), StateError> {
-        let (mut low, mut high) = ([0; 16], [u8::MAX; 16]);
-        (low[0], high[0]) = (first, first);
-        let mut read = || -> Result<(), redb::Error> {
-            for entry in self.rows.range(low..=high)? {
-                let (key, row) = entry?;
-                each(key.value(), row.value());
-            }
-            Ok(())
-        };
-        read().map_err(|error| unreadable(&self.path, &error))
+    pub(super) fn keys(&self, first: u8, mut each: impl FnMut(&Key)) -> Result<(), StateError> {
+        let part = u32::from(first) * GROUP_PARTS;
+        for part in part..part + GROUP_PARTS {
+            self.hashes(part)?.pairs().for_each(|(key, _)| each(key));
+        }
+        Ok(())
     }
+}
+
+/// The hashes of the rows of a part.
+pub(super) struct Hashes(Option<AccessGuard<'static, &'static [u8]>>);
+
+impl Hashes {
+    /// Ascending by key.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&Key, &Digest)> {
+        let bytes = self.0.as_ref().map_or(&[][..], AccessGuard::value);
+        bytes.as_chunks::<HASH_BYTES>().0.iter().filter_map(|pair| {
+            let (key, hash) = pair.split_first_chunk::<16>()?;
+            Some((key, hash.first_chunk::<16>()?))
+        })
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
 }
 
 /// The file, for its owner alone: it holds unique ids.
@@ -268,42 +380,61 @@ mod tests {
     use super::*;
 
     fn row(id: &str) -> Known {
-        Known { id: id.into(), held: vec![3, 7], ..Known::default() }
+        Known { id: id.into(), held: vec![3, 7], hash: [9; 16], ..Known::default() }
+    }
+
+    fn key(first: u8, second: u8, last: u8) -> Key {
+        let mut key = [0; 16];
+        (key[0], key[1], key[15]) = (first, second, last);
+        key
     }
 
     #[test]
     fn what_was_saved_is_there_again() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, other) = ([1; 16], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6]);
+        let keys = [key(1, 0, 0), key(1, 3, 255), key(1, 4, 0), key(1, 255, 1), key(2, 0, 0)];
         let mut store = Store::open(folder.path()).unwrap();
-        store.put(one, Some(&row("1"))).unwrap();
-        store.put(other, Some(&row("2"))).unwrap();
-        store.put([9; 16], Some(&row("3"))).unwrap();
+        let mut group = store.snapshot().unwrap().group(1).unwrap();
+        for (id, key) in keys[..4].iter().enumerate() {
+            group.put(*key, Some(row(&id.to_string())));
+        }
+        let mut other = store.snapshot().unwrap().group(2).unwrap();
+        other.put(keys[4], Some(row("4")));
         let failed = Failed { destination: 3, tries: 1, is_due: true, since: 5 };
-        store.put_failed(one, vec![failed]);
+        store.put_failed(keys[0], vec![failed]);
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
         assert!(
             !store.has_categories(b"a", true).unwrap() && store.has_categories(b"a", true).unwrap()
         );
-        assert_eq!(store.snapshot().unwrap().len().unwrap(), 0, "not saved yet");
-        store.save().unwrap();
+        assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
+        store.save([&mut group, &mut other].into_iter()).unwrap();
         drop(store);
 
         let mut store = Store::open(folder.path()).unwrap();
         let snapshot = store.snapshot().unwrap();
-        assert_eq!(snapshot.get(&one).unwrap(), Some(row("1")));
+        assert_eq!(snapshot.count(), 5);
         assert_eq!(store.generation(false).unwrap(), 1);
-        assert_eq!(store.failed(10).unwrap(), HashMap::from([(one, vec![failed])]));
-        let mut keys = Vec::new();
-        snapshot.keys(1, |key, _| keys.push(key)).unwrap();
-        assert_eq!(keys, [one, other]);
-        store.put(one, None).unwrap();
-        store.put_failed(one, Vec::new());
-        store.save().unwrap();
-        assert!(snapshot.get(&one).unwrap().is_some(), "a snapshot stays as it is");
-        assert!(store.snapshot().unwrap().get(&one).unwrap().is_none());
+        assert_eq!(store.failed(10).unwrap(), HashMap::from([(keys[0], vec![failed])]));
+        let mut seen = Vec::new();
+        snapshot.keys(1, |key| seen.push(*key)).unwrap();
+        assert_eq!(seen, keys[..4]);
+        let mut group = snapshot.group(1).unwrap();
+        assert_eq!(group.get(&keys[3]), Some(&row("3")));
+        let hashes = snapshot.hashes(part_of(&keys[0])).unwrap();
+        assert!(hashes.pairs().eq([(&keys[0], &[9; 16]), (&keys[1], &[9; 16])]));
+        for key in &keys[..2] {
+            group.put(*key, None);
+        }
+        store.put_failed(keys[0], Vec::new());
+        store.save([&mut group].into_iter()).unwrap();
+        let now = store.snapshot().unwrap();
+        assert_eq!((now.count(), snapshot.count()), (3, 5), "a snapshot stays as it is");
+        assert!(now.rows(part_of(&keys[0])).unwrap().is_empty());
         assert!(store.failed(10).unwrap().is_empty());
+        // Saved once more, nothing changes.
+        store.save([&mut group].into_iter()).unwrap();
+        assert_eq!(store.snapshot().unwrap().count(), 3);
     }
 
     #[test]

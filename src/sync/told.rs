@@ -16,6 +16,21 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// One that begins with nothing, of the same model.
+    pub(super) fn another(&self) -> Self {
+        Self { counts: Counts::default(), id_column: self.id_column.clone() }
+    }
+
+    /// Adds what was counted of other rows.
+    pub(super) fn add(&mut self, other: Self) {
+        let counts = &mut self.counts;
+        counts.added += other.counts.added;
+        counts.updated += other.counts.updated;
+        counts.unchanged += other.counts.unchanged;
+        counts.skipped += other.counts.skipped;
+        other.counts.samples.into_iter().for_each(|sample| self.sample(sample));
+    }
+
     pub(super) fn count(&mut self, kind: Kind) {
         *self.of(kind) += 1;
     }

@@ -43,3 +43,4 @@ mod admin;
 mod notify;
 mod senders;
 mod start;
+mod warehouse_source;

@@ -17,6 +17,9 @@ const INSTEAD: &str = "CONSENTD_SYNC_CHILD";
 /// This very program, even if its file was replaced since it was started.
 const OURSELVES: &str = "/proc/self/exe";
 
+/// What systemd gives the daemon alone.
+const TALK: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS"];
+
 /// Longest line of the child that is passed on.
 const LINE_BYTES_MAX: usize = 2000;
 
@@ -36,6 +39,10 @@ const ERRAND_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) async fn start(config: &Path, model: &str, errand: &str) -> io::Result<Child> {
     let mut command = program()?;
     command.args(["sync-child", "--config"]).arg(config);
+    // The talk with systemd is the daemon's.
+    for name in TALK {
+        command.env_remove(name);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A signal that somebody at a terminal sends is for the daemon, which ends its children in order.
     command.process_group(0).kill_on_drop(true);

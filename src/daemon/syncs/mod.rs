@@ -11,6 +11,7 @@
 mod child;
 mod history;
 mod keeper;
+mod office;
 mod run;
 mod schedule;
 
@@ -23,12 +24,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::keeper::{Ask, Keeper, Shown};
+use self::office::Desk;
+pub(super) use self::office::{Office, open};
 use self::run::Means;
 use crate::admin::{ModelStatus, SyncAnswer, SyncRequest};
 use crate::config::{Config, Model, Schedule};
 use crate::dead_letters::Rejections;
-use crate::ingest::Passes;
-use crate::route::{Handle, SourceId};
+use crate::ingest::{Door, Passes};
+use crate::route::Handle;
 use crate::shard::Plan;
 
 /// Requests to one model that wait.
@@ -73,28 +76,21 @@ pub(super) fn socket(folder: &Path) -> PathBuf {
 }
 
 impl Syncs {
-    /// Starts to keep the syncs of these models, each the source that it is. What is started here ends
-    /// with `around.stop`.
-    ///
-    /// # Errors
-    /// A history can't be read or written.
-    pub(super) fn start(
-        models: &[(SourceId, Model)],
-        around: Around,
-        tasks: &mut JoinSet<()>,
-    ) -> io::Result<Self> {
+    /// Starts to keep the syncs of the models, and gives the socket through which their rows come. What
+    /// is started here ends with `around.stop`.
+    pub(super) fn start(office: Office, around: Around, tasks: &mut JoinSet<()>) -> (Self, Door) {
         let around = Arc::new(around);
+        let Office { door, desks } = office;
         let mut known = Vec::new();
-        for (source, model) in models {
-            let means = Means::new(&model.name, *source, Arc::clone(&around));
-            let shown = Arc::new(Shown::open(&around.folder, &model.name)?);
+        for Desk { source, model, shown } in desks {
+            let means = Means::new(&model.name, source, Arc::clone(&around));
             let (asks, asked) = mpsc::channel(ASKS_MAX);
             let (schedule, scheduled) = watch::channel(Some(model.schedule.clone()));
             let keeper = Keeper::new(means, Arc::clone(&shown), asked, scheduled);
             tasks.spawn(keeper.run());
-            known.push(Known { name: model.name.clone(), asks, shown, schedule });
+            known.push(Known { name: model.name, asks, shown, schedule });
         }
-        Ok(Self { models: known })
+        (Self { models: known }, door)
     }
 
     /// Follows a reload: models may have another schedule, or be gone. Others can't come to life.

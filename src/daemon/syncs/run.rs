@@ -82,7 +82,7 @@ impl Means {
             killed: None,
             deadline: Some(Instant::now() + CONNECT_TIME_MAX),
         };
-        going.to_the_end(cancel, &self.around.stop, progress).await
+        going.attend(cancel, &self.around.stop, progress).await
     }
 
     async fn start(
@@ -176,7 +176,7 @@ enum Event {
 }
 
 impl Going {
-    async fn to_the_end(
+    async fn attend(
         mut self,
         cancel: &CancellationToken,
         stop: &CancellationToken,

@@ -26,7 +26,7 @@ fn in_units(every: Duration) -> String {
     let seconds = every.as_secs();
     match [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")]
         .into_iter()
-        .find(|(unit, _)| seconds > 0 && seconds % unit == 0 && every.subsec_nanos() == 0)
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit) && every.subsec_nanos() == 0)
     {
         Some((unit, name)) => format!("{}{name}", seconds / unit),
         None => format!("{}ms", every.as_millis()),

@@ -5,7 +5,7 @@
 //! | `#events` | events follow |
 //! | `#events to=3,7` | events follow, for these destinations only |
 //! | `#deletions to=3,7` | deletions follow, for these destinations |
-//! | `#judge` | what follows is judged, and neither stored nor counted |
+//! | `#judge` | what follows is judged, and neither stored nor counted; so are lines before any section |
 //! | `#progress {...}` | how far the sync is |
 //! | `#rejections-taken N` | the first N rejections that were told are kept elsewhere now |
 //! | `#end {...}` | the sync has ended, and how |

@@ -115,8 +115,11 @@ impl Link {
             End::Peer => {}
             End::Wrong(why) => {
                 warn!("the connection of a sync is closed: {why}");
-                self.answers.say(&json!({ "error": why }).to_string());
-                let _ = self.answers.complete(&self.socket).await;
+                // What came before made sense, and is answered before.
+                if self.answers.complete(&self.socket).await.is_ok() {
+                    self.answers.say(&json!({ "error": why }).to_string());
+                    let _ = self.answers.complete(&self.socket).await;
+                }
             }
             End::Stopping => debug!("the connection of a sync ends with unanswered lines"),
         }

@@ -24,8 +24,6 @@ mod cutter;
 mod door;
 mod link;
 mod pass;
-#[cfg(test)]
-mod tests;
 
 pub use control::{CONTROL_BYTES_MAX, TO_MAX};
 pub use door::{Door, WarehouseSource};

@@ -132,6 +132,19 @@ impl Config {
         self
     }
 
+    /// Adds `[models.NAME]` that asks a warehouse which nobody needs: a test plays its child.
+    pub(crate) fn model(mut self, name: &str, keys: impl Display) -> Self {
+        let warehouse = "[warehouses.main]\ndriver = \"sqlite\"\nuri = \"none.db\"\n\n";
+        if !self.destinations.contains(warehouse) {
+            self.destinations += warehouse;
+        }
+        self.destinations += &format!(
+            "[models.{name}]\nwarehouse = \"main\"\nquery = \"select 1\"\nunique_id = \"id\"\n\
+             event = {{ type = \"identify\", userId = \"$id\" }}\n{keys}\n\n"
+        );
+        self
+    }
+
     /// Adds a file destination; see [`Folder::delivered`].
     pub(crate) fn file(self, folder: &Folder, name: &str, keys: impl Display) -> Self {
         let path = folder.path(&format!("{name}.ndjson"));

@@ -14,6 +14,7 @@ mod process;
 mod sender;
 mod strace;
 mod tcp_sink;
+pub(crate) mod warehouse;
 
 pub(crate) use config::{Config, Folder, lines_of};
 pub(crate) use events::{event, events, ids, marked};
@@ -25,6 +26,7 @@ pub(crate) use process::{Daemon, Ended, consentd, run_command, run_to_end};
 pub(crate) use sender::send_until;
 pub(crate) use strace::{Fault, Tracer, When, paths_of_log};
 pub(crate) use tcp_sink::TcpSink;
+pub(crate) use warehouse::{Peer, Stage};
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
