@@ -85,7 +85,7 @@ impl RowShape {
             id,
             consent,
             cast: model.consent_cast,
-            heading: heading(&tracked, &names),
+            heading: heading(model, &tracked, &names),
             tracked,
             used,
             names,
@@ -247,12 +247,21 @@ fn doubt(column: &str, kind: &DataType, cast: ConsentCast) -> Option<String> {
     })
 }
 
-/// Other columns, or the same under other names, are other contents.
-fn heading(tracked: &[usize], names: &[String]) -> [u8; 16] {
+/// Other columns, or the same under other names, are other contents; so are those from which consent is
+/// read in another way.
+fn heading(model: &Model, tracked: &[usize], names: &[String]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    for &at in tracked {
-        hasher.update(&(names[at].len() as u64).to_le_bytes());
-        hasher.update(names[at].as_bytes());
+    let mut add = |name: &str| {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+    };
+    tracked.iter().for_each(|&at| add(&names[at]));
+    if let ModelConsent::Columns(columns) = &model.consent {
+        add(if model.consent_cast == ConsentCast::Lenient { "lenient" } else { "strict" });
+        columns.iter().for_each(|(category, column)| {
+            add(category);
+            add(column);
+        });
     }
     let mut heading = [0; 16];
     heading.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
