@@ -130,9 +130,9 @@ fn change(rng: &mut Rng, table: &mut Vec<Row>) {
         1 => {}
         _ => table.retain(|_| rng.u8(..) > 40),
     }
-    for at in 0..table.len() {
+    for row in table.iter_mut() {
         if rng.u8(..) < 80 {
-            table[at] = Row::random(rng, table[at].id.clone());
+            *row = Row::random(rng, row.id.clone());
         }
     }
     for _ in 0..rng.usize(0..12) {
