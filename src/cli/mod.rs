@@ -19,6 +19,7 @@ mod sync_child;
 mod syncs;
 mod test;
 mod verdict;
+mod warehouse_demo;
 mod warehouses;
 
 use std::process::ExitCode;

@@ -42,7 +42,7 @@ pub(super) struct Shown {
     /// JSON; empty where it is NULL.
     pub(super) id: String,
     /// The columns that the model uses, as JSON.
-    columns: String,
+    pub(super) columns: String,
     pub(super) fate: Fate,
 }
 
