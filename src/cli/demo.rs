@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::logging::{self, Level};
+use super::warehouse_demo;
 use crate::config;
 use crate::daemon::{Daemon, Signals};
 use crate::metrics::{DestinationTotals, SourceTotals};
@@ -37,9 +38,12 @@ pub(super) struct DemoArgs {
     /// Stop after the report instead of serving until Ctrl-C
     #[arg(long)]
     once: bool,
+    /// Show the sync of a warehouse: the sample database of examples/warehouse.sql
+    #[arg(long)]
+    warehouse: bool,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Exit codes: 0 done, 1 failed, 2 could not start.
 pub(super) fn run(args: &DemoArgs) -> ExitCode {
@@ -49,25 +53,28 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
         Err(error) => return failed(&format!("cannot start threads: {error}")),
     };
     runtime.block_on(async {
-        let config = Path::new(DIR).join("quickstart.toml");
-        if let Err(error) = fs::create_dir_all(DIR).and_then(|()| fs::write(&config, CONFIG)) {
-            return failed(&format!(
-                "cannot write {}: {error}; run the demo in a folder you may write to",
-                config.display()
-            ));
-        }
-        let loaded = match config::load(&config) {
+        let prepared = if args.warehouse { warehouse_demo::prepare() } else { prepare() };
+        let file = match prepared {
+            Ok(file) => file,
+            Err(error) => return failed(&error),
+        };
+        let mut loaded = match config::load(&file) {
             Ok(loaded) => loaded,
             Err(error) => {
                 eprintln!("{error}");
                 return ExitCode::from(2);
             }
         };
+        if args.warehouse && args.once {
+            // Nobody has the time to look at it: another daemon may keep the port.
+            loaded.config.admin.listen.set_port(0);
+        }
+        let config = loaded.config.clone();
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => return failed(&format!("cannot listen for signals: {error}")),
         };
-        let daemon = match Daemon::start(&config, loaded).await {
+        let daemon = match Daemon::start(&file, loaded).await {
             Ok(daemon) => daemon,
             Err(error) => {
                 for reason in &error.reasons {
@@ -76,7 +83,12 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
                 return ExitCode::from(2);
             }
         };
-        match show(&daemon, args.once).await {
+        let shown = if args.warehouse {
+            warehouse_demo::show(&daemon, &config, args.once).await
+        } else {
+            show(&daemon, args.once).await
+        };
+        match shown {
             Ok(()) if args.once => daemon.stop(&mut signals).await,
             Ok(()) => daemon.serve(&mut signals).await,
             Err(error) => {
@@ -86,6 +98,16 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
             }
         }
     })
+}
+
+/// Writes the config; where it is.
+fn prepare() -> Result<PathBuf, String> {
+    let file = Path::new(DIR).join("quickstart.toml");
+    fs::create_dir_all(DIR).and_then(|()| fs::write(&file, CONFIG)).map_err(|error| {
+        let file = file.display();
+        format!("cannot write {file}: {error}; run the demo in a folder you may write to")
+    })?;
+    Ok(file)
 }
 
 fn failed(message: &str) -> ExitCode {
@@ -106,7 +128,7 @@ async fn show(daemon: &Daemon, once: bool) -> Result<(), Failure> {
     writeln!(out, "{} events over HTTP to {http}", over_http.len())?;
     let answer = send_http(http, over_http).await?;
     writeln!(out, "  it answered {answer}")?;
-    settle(daemon, lines.len() as u64).await?;
+    settle(daemon, Some(lines.len() as u64)).await?;
     writeln!(out)?;
     report(&mut out, daemon)?;
     writeln!(out, "\nfiles    {DIR}/ (and {DIR}/quickstart.toml, the config)")?;
@@ -121,7 +143,7 @@ async fn show(daemon: &Daemon, once: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn address_of(daemon: &Daemon, name: &str) -> Result<SocketAddr, Failure> {
+pub(super) fn address_of(daemon: &Daemon, name: &str) -> Result<SocketAddr, Failure> {
     let found = daemon.addresses().iter().find(|(known, _)| known == name);
     found.map(|(_, address)| *address).ok_or_else(|| format!("no source `{name}`").into())
 }
@@ -150,8 +172,9 @@ async fn send_http(to: SocketAddr, lines: &[&str]) -> Result<String, Failure> {
     Ok(format!("{status} {}", String::from_utf8_lossy(&body).trim()))
 }
 
-/// Waits until every event is delivered or dropped.
-async fn settle(daemon: &Daemon, sent: u64) -> Result<(), Failure> {
+/// Waits until every event is delivered or dropped; where nobody says how many were `sent`, every one
+/// that was received.
+pub(super) async fn settle(daemon: &Daemon, sent: Option<u64>) -> Result<(), Failure> {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         let (sources, destinations) = daemon.totals();
@@ -160,7 +183,7 @@ async fn settle(daemon: &Daemon, sent: u64) -> Result<(), Failure> {
         let settled = |destination: &DestinationTotals| {
             destination.delivered + destination.dropped() == received - rejected
         };
-        if received == sent && destinations.iter().all(settled) {
+        if sent.is_none_or(|sent| sent == received) && destinations.iter().all(settled) {
             return Ok(());
         }
         sleep(Duration::from_millis(20)).await;

@@ -10,6 +10,7 @@ mod erase;
 mod explain;
 mod log;
 mod logging;
+mod preview;
 mod reference;
 mod reload;
 mod run;
@@ -17,6 +18,9 @@ mod sync;
 mod sync_child;
 mod syncs;
 mod test;
+mod verdict;
+mod warehouse_demo;
+mod warehouses;
 
 use std::process::ExitCode;
 
@@ -53,6 +57,10 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Show the syncs of the models: the ones that go on and the ones that ended
     Syncs(syncs::SyncsArgs),
+    /// Show the first rows of a model, the events they become and where those may go; nothing is sent
+    Preview(preview::PreviewArgs),
+    /// Try out the warehouses of a config
+    Warehouses(warehouses::WarehousesArgs),
     /// Start a daemon with sample destinations, stream sample events into it, show what happened
     Demo(demo::DemoArgs),
     /// The process of one sync, which the daemon starts
@@ -77,6 +85,8 @@ pub fn main() -> ExitCode {
         Command::Erase(args) => erase::run(args),
         Command::Sync(args) => sync::run(&args),
         Command::Syncs(args) => syncs::run(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::Warehouses(args) => warehouses::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::SyncChild(args) => sync_child::run(&args),
     }

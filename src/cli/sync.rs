@@ -88,6 +88,18 @@ fn sync(args: &SyncArgs) -> Result<ExitCode, Wrong> {
     })
 }
 
+/// Has a model synced; what came of it.
+///
+/// # Errors
+/// A sentence: it could not start, or nobody can say how it went.
+pub(super) fn to_its_end(admin: SocketAddr, model: &str, full: bool) -> Result<SyncRecord, String> {
+    let path = format!("/syncs/{model}?full={}", u8::from(full));
+    let record = accepted(admin, &path).and_then(|sync| watch(admin, model, &sync));
+    record.map_err(|wrong| match wrong {
+        Wrong::Usage(why) | Wrong::Failed(why) => why,
+    })
+}
+
 fn confirm(model: &str) -> Result<(), Wrong> {
     if !io::stdin().is_terminal() {
         let why = "--full sends every row again: say --yes where nobody can be asked";

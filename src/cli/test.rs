@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 
-use super::explain::{outcomes, prepare};
+use super::verdict::{outcomes, prepare};
 use crate::config::{Config, Expect, Test};
 use crate::consent::{Judge, Outcome};
 use crate::route::RoutingTable;

@@ -67,6 +67,21 @@ pub struct Model {
 }
 
 impl Model {
+    /// The columns that the query has to return, each with the key that names it.
+    #[must_use]
+    pub fn columns(&self) -> Vec<(String, &str)> {
+        let mut columns = vec![("unique_id".to_owned(), self.unique_id.as_str())];
+        if let ModelConsent::Columns(consent) = &self.consent {
+            let key = |category: &String| format!("consent.{category}");
+            columns.extend(consent.iter().map(|(category, column)| (key(category), &column[..])));
+        }
+        let tracked = self.track_columns.iter().flatten();
+        columns.extend(tracked.map(|column| ("track_columns".to_owned(), column.as_str())));
+        let fields = self.event.iter();
+        fields.for_each(|(field, part)| part.columns(&format!("event.{field}"), &mut columns));
+        columns
+    }
+
     /// The SQL text; reads the file of `query_file`.
     ///
     /// # Errors
@@ -168,6 +183,19 @@ pub enum Template {
     List(Vec<Template>),
     /// An object, in the order of the file.
     Table(Vec<(String, Template)>),
+}
+
+impl Template {
+    fn columns<'t>(&'t self, key: &str, into: &mut Vec<(String, &'t str)>) {
+        match self {
+            Self::Column(column) => into.push((key.to_owned(), column)),
+            Self::Text(_) | Self::Value(_) => {}
+            Self::List(items) => items.iter().for_each(|item| item.columns(key, into)),
+            Self::Table(fields) => fields
+                .iter()
+                .for_each(|(field, part)| part.columns(&format!("{key}.{field}"), into)),
+        }
+    }
 }
 
 /// `on_withdrawal`

@@ -32,7 +32,7 @@ const WINDOW_ROWS: usize = 128 * 1024;
 const WINDOW_BYTES: usize = 24 * 1024 * 1024;
 
 /// Longest unique id, as JSON.
-const ID_BYTES_MAX: usize = 4096;
+pub const ID_BYTES_MAX: usize = 4096;
 
 /// Compares the rows of one query.
 pub(super) struct Comparison<'m> {
@@ -104,8 +104,7 @@ impl<'m> Comparison<'m> {
         Self {
             model,
             generation: basis.generation,
-            // Rows of two models differ, whatever their ids.
-            rows_key: blake3::derive_key("consentd: rows of a model", model.name.as_bytes()),
+            rows_key: rows_key(model),
             keys: Scatter::new(folder, KEYS_BYTES),
             id: Vec::new(),
             content: Vec::new(),
@@ -209,11 +208,7 @@ impl Hashing<'_> {
             }
             let key = digest(blake3::keyed_hash(self.rows_key, self.id));
             self.keys.push(key[0], |into| into.extend_from_slice(&key)).map_err(put_aside)?;
-            self.content.clear();
-            // Rows of another generation count as changed.
-            self.content.extend_from_slice(&self.generation.to_le_bytes());
-            batch.content(row, self.content);
-            let hash = digest(blake3::hash(self.content));
+            let hash = hash(self.generation, &batch, row, self.content);
             window.rows.push(Row { key, hash, batch: window.batches.len(), row });
         }
         window.batches.push(batch);
@@ -281,7 +276,7 @@ impl Difference<'_> {
         };
         let message = match before {
             Some(known) if is_same => known.message,
-            _ => self.message(&row.key, &row.hash, before),
+            _ => message(&row.key, &row.hash, before),
         };
         let Self { id, line, .. } = self;
         id.clear();
@@ -325,15 +320,36 @@ impl Difference<'_> {
             _ => What::Note,
         }
     }
+}
 
-    /// Differs from all before, also where a row becomes again what it was: whoever sorts out repeated
-    /// messages must not take it for the older one.
-    fn message(&self, key: &Key, hash: &Digest, before: Option<&Known>) -> Digest {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(key).update(hash);
-        hasher.update(&before.map(|known| known.message).unwrap_or_default());
-        digest(hasher.finalize())
-    }
+/// Differs from all before, also where a row becomes again what it was: whoever sorts out repeated
+/// messages must not take it for the older one.
+fn message(key: &Key, hash: &Digest, before: Option<&Known>) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(key).update(hash);
+    hasher.update(&before.map(|known| known.message).unwrap_or_default());
+    digest(hasher.finalize())
+}
+
+/// Rows of two models differ, whatever their ids.
+fn rows_key(model: &Model) -> [u8; 32] {
+    blake3::derive_key("consentd: rows of a model", model.name.as_bytes())
+}
+
+/// Of what a row holds. Rows of another generation count as changed.
+fn hash(generation: u32, batch: &BoundBatch<'_>, row: usize, content: &mut Vec<u8>) -> Digest {
+    content.clear();
+    content.extend_from_slice(&generation.to_le_bytes());
+    batch.content(row, content);
+    digest(blake3::hash(content))
+}
+
+/// The `messageId` of a row with this id (JSON) if it is sent by the first sync of a model.
+#[must_use]
+pub fn first_message_id(model: &Model, batch: &BoundBatch<'_>, row: usize, id: &[u8]) -> String {
+    let key = digest(blake3::keyed_hash(&rows_key(model), id));
+    let hash = hash(0, batch, row, &mut Vec::new());
+    message_id(&key, &message(&key, &hash, None))
 }
 
 fn digest(hash: blake3::Hash) -> Digest {

@@ -31,6 +31,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded}
 use serde::Deserialize;
 use tracing::warn;
 
+pub use self::compare::{ID_BYTES_MAX, first_message_id};
+
 use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};

@@ -94,6 +94,23 @@ impl RowShape {
         })
     }
 
+    /// Everything that keeps a query with these columns from being sent, each with a key of the model.
+    #[must_use]
+    pub fn problems(model: &Model, schema: &Schema) -> Vec<String> {
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let mut problems: Vec<String> = model
+            .columns()
+            .into_iter()
+            .filter_map(|(key, column)| find(&names, column, &model.name, &key).err())
+            .map(|error| error.to_string())
+            .collect();
+        problems.dedup();
+        if problems.is_empty() {
+            problems.extend(Self::new(model, schema).err().map(|error| error.to_string()));
+        }
+        problems
+    }
+
     /// What is odd about the columns, for people.
     #[must_use]
     pub fn remarks(&self) -> &[String] {

@@ -19,8 +19,10 @@ use super::{Access, Batches, Connection, Dialect};
 use crate::config::{Resolved, Warehouse};
 use crate::warehouse::error::{Error, Failure};
 
-/// What a driver should put into a batch, where it can be told.
+/// What a driver should put into a batch, where it can be told,
 const BATCH_BYTES_HINT: i64 = 4 << 20;
+/// and where only a few rows are wanted.
+const FEW_BYTES_HINT: i64 = 64 << 10;
 
 /// A connection through a driver.
 pub(super) struct Adbc {
@@ -71,23 +73,21 @@ impl Adbc {
         }
     }
 
-    fn statement(&mut self, sql: &str) -> Result<ManagedStatement, AdbcError> {
+    fn statement(&mut self, sql: &str, batch_bytes: i64) -> Result<ManagedStatement, AdbcError> {
         let mut statement = self.connection.new_statement()?;
         if self.dialect == Dialect::Postgres {
             // A driver that does not know the hint has batches of its own size.
             let hint = OptionStatement::Other("adbc.postgresql.batch_size_hint_bytes".to_owned());
-            let _ = statement.set_option(hint, BATCH_BYTES_HINT.into());
+            let _ = statement.set_option(hint, batch_bytes.into());
         }
         statement.set_sql_query(sql)?;
         Ok(statement)
     }
-}
 
-impl Connection for Adbc {
-    fn query(&mut self, sql: &str) -> Result<Box<dyn Batches>, Error> {
+    fn ask(&mut self, sql: &str, batch_bytes: i64) -> Result<Box<dyn Batches>, Error> {
         // Drivers put the query into another statement, where an end or a comment would be in the way.
         let sql = format!("{}\n", sql.trim_end_matches(|c: char| c == ';' || c.is_whitespace()));
-        let asked = self.statement(&sql).and_then(|mut statement| {
+        let asked = self.statement(&sql, batch_bytes).and_then(|mut statement| {
             let reader = statement.execute()?;
             Ok((statement, reader))
         });
@@ -96,9 +96,21 @@ impl Connection for Adbc {
         let secrets = self.secrets.clone();
         Ok(Box::new(AdbcBatches { reader, secrets, over: false, _statement: statement }))
     }
+}
+
+impl Connection for Adbc {
+    fn query(&mut self, sql: &str) -> Result<Box<dyn Batches>, Error> {
+        self.ask(sql, BATCH_BYTES_HINT)
+    }
+
+    fn query_few(&mut self, sql: &str, _rows: usize) -> Result<Box<dyn Batches>, Error> {
+        self.ask(sql, FEW_BYTES_HINT)
+    }
 
     fn execute(&mut self, sql: &str) -> Result<(), Error> {
-        let done = self.statement(sql).and_then(|mut statement| statement.execute_update());
+        let done = self
+            .statement(sql, BATCH_BYTES_HINT)
+            .and_then(|mut statement| statement.execute_update());
         done.map(drop).map_err(|error| self.secrets.failed("the database", &error, false))
     }
 

@@ -27,6 +27,13 @@ pub trait Connection {
     /// The database's own message, or that the connection is lost.
     fn query(&mut self, sql: &str) -> Result<Box<dyn Batches>, Error>;
 
+    /// As [`Connection::query`], for somebody who wants to see so many rows: not many more are fetched
+    /// at once, where the engine can be told.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    fn query_few(&mut self, sql: &str, rows: usize) -> Result<Box<dyn Batches>, Error>;
+
     /// Runs a statement that has no rows.
     ///
     /// # Errors

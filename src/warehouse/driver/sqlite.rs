@@ -60,12 +60,18 @@ fn connect(path: &str, access: Access) -> Result<rusqlite::Connection, Error> {
 
 impl Connection for Sqlite {
     fn query(&mut self, sql: &str) -> Result<Box<dyn Batches>, Error> {
+        self.query_few(sql, BATCH_ROWS)
+    }
+
+    fn query_few(&mut self, sql: &str, batch_rows: usize) -> Result<Box<dyn Batches>, Error> {
+        let batch_rows = batch_rows.clamp(1, BATCH_ROWS);
         let connection = connect(&self.path, self.access)?;
         let (sender, batches) = bounded(BATCHES_AHEAD);
         let (schema_sender, schema) = bounded(1);
         let (path, sql) = (self.path.clone(), sql.to_owned());
         let thread = std::thread::Builder::new().name("sqlite".to_owned());
-        let spawned = thread.spawn(move || read(&path, &connection, &sql, &schema_sender, &sender));
+        let query = Query { path, sql, batch_rows };
+        let spawned = thread.spawn(move || query.read(&connection, &schema_sender, &sender));
         spawned.map_err(|error| Error::new(Failure::Driver, format!("no thread: {error}")))?;
         let ended = || Error::new(Failure::Driver, "SQLite ended without an answer");
         let schema = schema.recv().map_err(|_| ended())??;
@@ -96,66 +102,74 @@ impl Batches for SqliteBatches {
     }
 }
 
-/// The thread of a query: ends when the rows do, or when nobody takes them any more.
-fn read(
-    path: &str,
-    connection: &rusqlite::Connection,
-    sql: &str,
-    schema: &Sender<Result<SchemaRef, Error>>,
-    batches: &Sender<Result<RecordBatch, Error>>,
-) {
-    let mut statement = match connection.prepare(sql) {
-        Ok(statement) => statement,
-        Err(error) => {
-            // The asker has gone, or gets the reason; either way it ends here.
-            let _ = schema.send(Err(failed(path, &error)));
-            return;
+/// A query, for the thread that reads its rows.
+struct Query {
+    path: String,
+    sql: String,
+    batch_rows: usize,
+}
+
+impl Query {
+    /// Ends when the rows do, or when nobody takes them any more.
+    fn read(
+        &self,
+        connection: &rusqlite::Connection,
+        schema: &Sender<Result<SchemaRef, Error>>,
+        batches: &Sender<Result<RecordBatch, Error>>,
+    ) {
+        let mut statement = match connection.prepare(&self.sql) {
+            Ok(statement) => statement,
+            Err(error) => {
+                // The asker has gone, or gets the reason; either way it ends here.
+                let _ = schema.send(Err(failed(&self.path, &error)));
+                return;
+            }
+        };
+        let columns = declared(&statement);
+        let fields: Vec<Field> = columns.iter().map(Declared::field).collect();
+        if schema.send(Ok(Arc::new(Schema::new(fields)))).is_ok()
+            && let Err(error) = self.rows(&mut statement, columns, batches)
+        {
+            let _ = batches.send(Err(error));
         }
-    };
-    let columns = declared(&statement);
-    let fields: Vec<Field> = columns.iter().map(Declared::field).collect();
-    if schema.send(Ok(Arc::new(Schema::new(fields)))).is_ok()
-        && let Err(error) = rows(path, &mut statement, columns, batches)
-    {
-        let _ = batches.send(Err(error));
+    }
+
+    fn rows(
+        &self,
+        statement: &mut Statement<'_>,
+        columns: Vec<Declared>,
+        batches: &Sender<Result<RecordBatch, Error>>,
+    ) -> Result<(), Error> {
+        let failed = |error: rusqlite::Error| failed(&self.path, &error);
+        let mut storage: Vec<Storage> = columns.into_iter().map(Storage::new).collect();
+        let mut rows = statement.query([]).map_err(failed)?;
+        let (mut count, mut bytes) = (0, 0);
+        loop {
+            let row = rows.next().map_err(failed)?;
+            if let Some(row) = row {
+                for (at, column) in storage.iter_mut().enumerate() {
+                    bytes += column.push(row.get_ref(at).map_err(failed)?)?;
+                }
+                count += 1;
+            }
+            let full = count == self.batch_rows || bytes >= BATCH_BYTES;
+            if count > 0 && (full || row.is_none()) {
+                let batch = finish(&mut storage)?;
+                if batches.send(Ok(batch)).is_err() {
+                    return Ok(());
+                }
+                (count, bytes) = (0, 0);
+            }
+            if row.is_none() {
+                return Ok(());
+            }
+        }
     }
 }
 
 fn declared(statement: &Statement<'_>) -> Vec<Declared> {
     let columns = statement.columns();
     columns.map(|column| Declared::new(column.name(), column.decl_type())).collect()
-}
-
-fn rows(
-    path: &str,
-    statement: &mut Statement<'_>,
-    columns: Vec<Declared>,
-    batches: &Sender<Result<RecordBatch, Error>>,
-) -> Result<(), Error> {
-    let mut storage: Vec<Storage> = columns.into_iter().map(Storage::new).collect();
-    let mut rows = statement.query([]).map_err(|error| failed(path, &error))?;
-    let (mut count, mut bytes) = (0, 0);
-    loop {
-        let row = rows.next().map_err(|error| failed(path, &error))?;
-        if let Some(row) = row {
-            for (at, column) in storage.iter_mut().enumerate() {
-                let value = row.get_ref(at).map_err(|error| failed(path, &error))?;
-                bytes += column.push(value)?;
-            }
-            count += 1;
-        }
-        let full = count == BATCH_ROWS || bytes >= BATCH_BYTES;
-        if count > 0 && (full || row.is_none()) {
-            let batch = finish(&mut storage)?;
-            if batches.send(Ok(batch)).is_err() {
-                return Ok(());
-            }
-            (count, bytes) = (0, 0);
-        }
-        if row.is_none() {
-            return Ok(());
-        }
-    }
 }
 
 fn finish(storage: &mut [Storage]) -> Result<RecordBatch, Error> {
