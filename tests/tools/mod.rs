@@ -56,6 +56,18 @@ pub(crate) fn mkfs(kind: &str) -> Command {
     tool(&format!("mkfs.{kind}"))
 }
 
+/// PostgreSQL's own programs: `initdb`, `postgres` (both refuse to run as root) and `psql`.
+pub(crate) fn postgresql(program: &str) -> Command {
+    tool(program)
+}
+
+/// The shared library of a warehouse's driver: `libadbc_driver_postgresql.so`, `libduckdb.so`.
+pub(crate) fn driver(library: &str) -> PathBuf {
+    let path = folder().join("adbc").join(library);
+    assert!(path.is_file(), "run tests/run first: a driver is missing ({})", path.display());
+    path
+}
+
 /// A config from `tests/senders/` with each `@NAME@` replaced by its value.
 pub(crate) fn sender_config(name: &str, values: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/senders").join(name);
