@@ -15,10 +15,13 @@ pub(super) enum What {
     Judge,
     /// It is only noted.
     Note,
+    /// It is left out; in the place of the event stands why.
+    Leave,
 }
 
 impl What {
-    const ALL: [Self; 5] = [Self::Add, Self::Update, Self::Retry, Self::Judge, Self::Note];
+    const ALL: [Self; 6] =
+        [Self::Add, Self::Update, Self::Retry, Self::Judge, Self::Note, Self::Leave];
 }
 
 /// How a row counts.
@@ -43,8 +46,6 @@ pub(super) struct Change<'b> {
     /// Second half of its `messageId`.
     pub(super) message: Digest,
     pub(super) granted: [u64; 4],
-    /// Whether it was never sent before.
-    pub(super) is_first: bool,
     /// JSON.
     pub(super) id: &'b [u8],
     /// The event; empty if it is only noted.
@@ -56,7 +57,6 @@ impl<'b> Change<'b> {
     pub(super) fn write(&self, into: &mut Vec<u8>) {
         into.push(self.what as u8);
         into.push(self.kind as u8);
-        into.push(self.is_first.into());
         into.extend_from_slice(&self.key);
         into.extend_from_slice(&self.hash);
         into.extend_from_slice(&self.message);
@@ -70,11 +70,10 @@ impl<'b> Change<'b> {
     /// Takes the first of `bytes`; `None` at their end.
     pub(super) fn read(bytes: &mut &'b [u8]) -> Option<Self> {
         let mut rest = Reader(bytes);
-        let [what, kind, is_first] = rest.array()?;
+        let [what, kind] = rest.array()?;
         let change = Self {
             what: *What::ALL.get(usize::from(what))?,
             kind: *Kind::ALL.get(usize::from(kind))?,
-            is_first: is_first != 0,
             key: rest.array()?,
             hash: rest.array()?,
             message: rest.array()?,
@@ -131,12 +130,10 @@ mod tests {
             hash: [2; 16],
             message: [3; 16],
             granted: [4, 3, 2, 1],
-            is_first: true,
             id: b"7",
             line: b"{\"userId\":7}",
         };
-        let other =
-            Change { what: What::Note, kind: Kind::Added, line: b"", is_first: false, ..change };
+        let other = Change { what: What::Note, kind: Kind::Added, line: b"", ..change };
         let mut bytes = Vec::new();
         change.write(&mut bytes);
         other.write(&mut bytes);

@@ -69,6 +69,10 @@ pub(super) struct Basis<'m> {
     pub(super) patience: Patience,
     pub(super) now: u64,
     pub(super) max_event_bytes: usize,
+    /// How many syncs were completed.
+    pub(super) completed: u64,
+    /// Destinations that were off in the last one: what happened meanwhile they were not told.
+    pub(super) newly_on: Vec<u32>,
 }
 
 /// Rows that wait to be compared.
@@ -235,7 +239,11 @@ impl Difference<'_> {
                 let hash = known.peek().filter(|(key, _)| **key == row.key).map(|(_, hash)| *hash);
                 self.found += u64::from(hash.is_some());
                 let is_same = hash == Some(&row.hash);
-                if is_same && !self.is_due(&row.key) {
+                let is_due = is_same && self.is_due(&row.key);
+                // Who was off when a consent ended has to be told now.
+                let is_watched = !self.basis.newly_on.is_empty()
+                    && self.model.on_withdrawal == OnWithdrawal::Delete;
+                if is_same && !is_due && !is_watched {
                     told.counts.unchanged += 1;
                     continue;
                 }
@@ -250,7 +258,19 @@ impl Difference<'_> {
                         at.ok().map(|at| &details[at].1)
                     }
                 };
-                self.put_aside(row, &batches[row.batch], is_same, before, told)?;
+                let what = match before {
+                    Some(_) if is_due => Some(What::Retry),
+                    Some(known) if is_same => {
+                        let holds = |id| known.held.contains(id);
+                        if !self.basis.newly_on.iter().any(holds) {
+                            told.counts.unchanged += 1;
+                            continue;
+                        }
+                        Some(What::Judge)
+                    }
+                    _ => None,
+                };
+                self.put_aside(row, &batches[row.batch], what, before, told)?;
             }
         }
         Ok(())
@@ -260,23 +280,23 @@ impl Difference<'_> {
         &mut self,
         row: &Row,
         batch: &BoundBatch<'_>,
-        is_same: bool,
+        unchanged: Option<What>,
         before: Option<&Known>,
         told: &mut Told,
     ) -> Result<(), Ended> {
         let granted = batch.granted(row.row).words();
-        let (what, kind) = match before {
-            Some(_) if is_same => (What::Retry, Kind::Unchanged),
-            Some(known) => {
+        let (what, kind) = match (before, unchanged) {
+            (_, Some(what)) => (what, Kind::Unchanged),
+            (Some(known), None) => {
                 let kind = self.kind(known, granted);
                 (self.what(kind, known), kind)
             }
-            None if self.model.send.added => (What::Add, Kind::Added),
-            None => (What::Note, Kind::Added),
+            (None, None) if self.model.send.added => (What::Add, Kind::Added),
+            (None, None) => (What::Note, Kind::Added),
         };
         let message = match before {
-            Some(known) if is_same => known.message,
-            _ => message(&row.key, &row.hash, before),
+            Some(known) if unchanged.is_some() => known.message,
+            _ => message(&row.key, &row.hash, before, self.basis.completed),
         };
         let Self { id, line, .. } = self;
         id.clear();
@@ -286,14 +306,16 @@ impl Difference<'_> {
             batch.event(row.row, &message_id(&row.key, &message), line);
         }
         let bytes_max = self.model.limits.row_bytes.min(self.basis.max_event_bytes);
-        if line.len() > bytes_max {
-            let bytes = line.len();
-            told.skip(format!("{}: an event of {bytes} bytes, more than {bytes_max}", told.id(id)));
-            return Ok(());
-        }
-        told.count(kind);
-        let (key, hash, is_first) = (row.key, row.hash, before.is_none());
-        let change = Change { what, kind, key, hash, message, granted, is_first, id, line };
+        let what = if line.len() > bytes_max {
+            let why = format!("an event of {} bytes, more than {bytes_max}", line.len());
+            *line = why.into_bytes();
+            What::Leave
+        } else {
+            told.count(kind);
+            what
+        };
+        let (key, hash) = (row.key, row.hash);
+        let change = Change { what, kind, key, hash, message, granted, id, line };
         self.changes.push(key[0], |into| change.write(into)).map_err(put_aside)
     }
 
@@ -324,10 +346,11 @@ impl Difference<'_> {
 
 /// Differs from all before, also where a row becomes again what it was: whoever sorts out repeated
 /// messages must not take it for the older one.
-fn message(key: &Key, hash: &Digest, before: Option<&Known>) -> Digest {
+fn message(key: &Key, hash: &Digest, before: Option<&Known>, completed: u64) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key).update(hash);
     hasher.update(&before.map(|known| known.message).unwrap_or_default());
+    hasher.update(&completed.to_le_bytes());
     digest(hasher.finalize())
 }
 
@@ -349,7 +372,7 @@ fn hash(generation: u32, batch: &BoundBatch<'_>, row: usize, content: &mut Vec<u
 pub fn first_message_id(model: &Model, batch: &BoundBatch<'_>, row: usize, id: &[u8]) -> String {
     let key = digest(blake3::keyed_hash(&rows_key(model), id));
     let hash = hash(0, batch, row, &mut Vec::new());
-    message_id(&key, &message(&key, &hash, None))
+    message_id(&key, &message(&key, &hash, None, 0))
 }
 
 fn digest(hash: blake3::Hash) -> Digest {

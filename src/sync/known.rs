@@ -5,10 +5,10 @@
 //! | 0 | 16 | hash of its content |
 //! | 16 | 16 | second half of its last `messageId` |
 //! | 32 | 4 | generation: rows of another count as new |
-//! | 36 | 1 | flags: 1 it was sent once only |
+//! | 36 | 1 | reserved |
 //! | 37 | 1 | number of destinations that have it, if at most 254; 255: 2 more bytes say it |
 //! | | 32 | categories that it granted |
-//! | | 4 each | stable IDs of these destinations |
+//! | | 4 each | stable IDs of these destinations; the highest bit: it has no version but the last |
 //! | | | its unique id as JSON |
 //!
 //! All numbers are unsigned and little-endian.
@@ -19,7 +19,8 @@ pub(super) type Key = [u8; 16];
 /// 16 bytes of BLAKE3.
 pub(super) type Digest = [u8; 16];
 
-const SENT_ONCE: u8 = 1;
+/// The bit of a stable ID that says that its destination has no version but the last.
+const FRESH: u32 = 1 << 31;
 const HEAD_BYTES: usize = 38;
 const GRANTED_BYTES: usize = 32;
 
@@ -29,11 +30,11 @@ pub(super) struct Known {
     pub(super) hash: Digest,
     pub(super) message: Digest,
     pub(super) generation: u32,
-    /// Whether there was only one version of it so far.
-    pub(super) sent_once: bool,
     pub(super) granted: [u64; 4],
     /// The destinations that have it, by stable ID, ascending.
     pub(super) held: Vec<u32>,
+    /// Those of them that have no version but the last, if they took it.
+    pub(super) fresh: Vec<u32>,
     /// JSON.
     pub(super) id: Vec<u8>,
 }
@@ -50,7 +51,7 @@ impl Known {
         bytes.extend_from_slice(&self.hash);
         bytes.extend_from_slice(&self.message);
         bytes.extend_from_slice(&self.generation.to_le_bytes());
-        bytes.push(if self.sent_once { SENT_ONCE } else { 0 });
+        bytes.push(0);
         match u8::try_from(self.held.len()) {
             Ok(count @ 0..=254) => bytes.push(count),
             _ => {
@@ -59,7 +60,10 @@ impl Known {
             }
         }
         self.granted.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
-        self.held.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
+        for id in &self.held {
+            let mark = if self.fresh.contains(id) { FRESH } else { 0 };
+            bytes.extend_from_slice(&(id | mark).to_le_bytes());
+        }
         bytes.extend_from_slice(&self.id);
         bytes
     }
@@ -70,17 +74,18 @@ impl Known {
         let hash = rest.array()?;
         let message = rest.array()?;
         let generation = u32::from_le_bytes(rest.array()?);
-        let [flags] = rest.array()?;
+        let [_reserved] = rest.array()?;
         let [count] = rest.array()?;
         let count = match count {
             u8::MAX => u16::from_le_bytes(rest.array()?),
             count => count.into(),
         };
         let granted = rest.granted()?;
-        let held =
+        let marked: Vec<u32> =
             (0..count).map(|_| Some(u32::from_le_bytes(rest.array()?))).collect::<Option<_>>()?;
-        let sent_once = flags & SENT_ONCE != 0;
-        Some(Self { hash, message, generation, sent_once, granted, held, id: rest.0.to_vec() })
+        let held = marked.iter().map(|id| id & !FRESH).collect();
+        let fresh = marked.iter().filter(|id| *id & FRESH != 0).map(|id| id & !FRESH).collect();
+        Some(Self { hash, message, generation, granted, held, fresh, id: rest.0.to_vec() })
     }
 }
 
@@ -124,9 +129,9 @@ mod tests {
                 hash: [1; 16],
                 message: [2; 16],
                 generation: 7,
-                sent_once: held % 2 == 1,
                 granted: [1, 0, 9, 1 << 63],
                 held: (0..held).collect(),
+                fresh: (0..held).filter(|id| id % 3 == 1).collect(),
                 id: b"\"a b\"".to_vec(),
             };
             let bytes = known.encode();

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -29,6 +29,8 @@ pub(super) struct Welcome {
     pub(super) max_event_bytes: usize,
     /// The destinations that rows of the model may reach at all.
     pub(super) destinations: Vec<Named>,
+    /// Those that they can't reach now: switched off, or not for this model.
+    pub(super) others: Vec<Named>,
     /// Rows that were rejected since they were stored.
     pub(super) rejections: Vec<Rejection>,
 }
@@ -125,7 +127,8 @@ impl<T> Link<T> {
             let why = said.and_then(|said| said.error);
             format!("the daemon refuses the sync: {}", why.as_deref().unwrap_or("without a word"))
         })?;
-        let (sender, said) = unbounded();
+        // A place for an answer to every line, and for what is said beside.
+        let (sender, said) = bounded(UNANSWERED_LINES_MAX + 16);
         std::thread::Builder::new()
             .name("answers".to_owned())
             .spawn(move || hear(reader, &sender))

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -37,7 +37,7 @@ use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};
 use self::known::Key;
-use self::link::{Ended, Link, Welcome};
+use self::link::{Ended, Link, Named, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
 use self::store::{Group, Store};
 use self::told::Told;
@@ -135,18 +135,41 @@ fn sync(
         (true, true) => store.generation(false)?.wrapping_add(1),
         (full, _) => store.generation(full)?,
     };
-    let same_categories = store.has_categories(&categories(model), !errand.dry_run)?;
+    let same_categories = store.has_categories(&categories(model))?;
     let max_event_bytes = welcome.max_event_bytes;
+    let completed = store.completed()?;
+    let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
+    let (on, off) = (ids(&welcome.destinations), ids(&welcome.others));
+    let were_on = store.were_on()?;
+    let newly_on: Vec<u32> = on.iter().copied().filter(|id| !were_on.contains(id)).collect();
     let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
     let compared = query.run(|| {
         let failed = &failed;
-        let basis = Basis { generation, same_categories, failed, patience, now, max_event_bytes };
+        let newly_on = newly_on.clone();
+        let basis = Basis {
+            generation,
+            same_categories,
+            failed,
+            patience,
+            now,
+            max_event_bytes,
+            completed,
+            newly_on,
+        };
         Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
     })?;
-    let destinations = welcome.destinations.iter().map(|named| named.id).collect();
-    let around = Around { patience, now, generation, destinations, dry_run: errand.dry_run };
     told.counts.phase = "send".to_owned();
-    Sending::new(model, &mut store, told, &failed, around).run(&compared, link)
+    let around = Around {
+        patience,
+        now,
+        generation,
+        completed,
+        on: on.iter().copied().collect(),
+        off: off.into_iter().collect(),
+        dry_run: errand.dry_run,
+    };
+    Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;
+    if errand.dry_run { Ok(()) } else { Ok(store.complete(&on, &categories(model))?) }
 }
 
 /// Notes which rows were rejected since they were sent; gives all that are remembered.
@@ -178,9 +201,10 @@ fn take_rejections(
         let list = all.entry(key).or_default();
         failed::add(list, rejection.destination, now);
         store.put_failed(key, list.clone());
-        if known.sent_once {
+        if known.fresh.contains(&rejection.destination) {
             // It never had the row.
             known.held.retain(|id| *id != rejection.destination);
+            known.fresh.retain(|id| *id != rejection.destination);
             group.put(key, Some(known));
         }
     }
@@ -281,7 +305,8 @@ impl<'m> Query<'_, 'm> {
         let like = self.told.another();
         thread::scope(|scope| {
             let (windows, waiting) = bounded::<Window<'_>>(WINDOWS_AHEAD);
-            let (tell, compared) = unbounded();
+            // More windows are not on their way between two looks.
+            let (tell, compared) = bounded(WINDOWS_AHEAD + 4);
             scope.spawn(move || {
                 for window in waiting {
                     let mut told = like.another();

@@ -74,8 +74,12 @@ pub(super) struct Around {
     pub(super) patience: Patience,
     pub(super) now: u64,
     pub(super) generation: u32,
-    /// The destinations that there are.
-    pub(super) destinations: HashSet<u32>,
+    /// How many syncs were completed.
+    pub(super) completed: u64,
+    /// The destinations that rows can reach now,
+    pub(super) on: HashSet<u32>,
+    /// and those that they can't: they are told later.
+    pub(super) off: HashSet<u32>,
     /// Nothing is stored anywhere, and nothing noted.
     pub(super) dry_run: bool,
 }
@@ -184,7 +188,9 @@ impl<'s> Sending<'s> {
             let mut unchanged = *rows;
             let mut id = None;
             for change in changes.iter().filter(|change| change.key == *key) {
-                self.told.take_back(change.kind);
+                if change.what != What::Leave {
+                    self.told.take_back(change.kind);
+                }
                 unchanged -= 1;
                 id = Some(change.id.to_vec());
             }
@@ -208,14 +214,27 @@ impl<'s> Sending<'s> {
             hash: change.hash,
             message: change.message,
             generation: self.around.generation,
-            sent_once: change.is_first,
             granted: change.granted,
             held: before.map(|known| known.held.clone()).unwrap_or_default(),
+            fresh: match (change.what, before) {
+                // Who has it had it before this version.
+                (What::Add | What::Update, _) | (_, None) => Vec::new(),
+                (_, Some(known)) => known.fresh.clone(),
+            },
             id: change.id.to_vec(),
         };
-        if change.what == What::Note {
-            self.note(key, Some(known));
-            return Ok(());
+        match change.what {
+            What::Note => {
+                self.note(key, Some(known));
+                return Ok(());
+            }
+            What::Leave => {
+                let why = String::from_utf8_lossy(change.line);
+                self.told.skip(format!("{}: {why}", self.told.id(change.id)));
+                self.settled(key[0]);
+                return Ok(());
+            }
+            What::Add | What::Update | What::Retry | What::Judge => {}
         }
         let section = match change.what {
             _ if self.around.dry_run => "#judge".to_owned(),
@@ -224,7 +243,7 @@ impl<'s> Sending<'s> {
                 Some(to) => section("#events", &to),
                 None => "#events".to_owned(),
             },
-            What::Add | What::Update | What::Note => "#events".to_owned(),
+            What::Add | What::Update | What::Note | What::Leave => "#events".to_owned(),
         };
         let mark = Mark::Row { what: change.what, key, known };
         link.send(&section, change.line, mark, &mut |mark, outcome| self.apply(mark, outcome))
@@ -246,15 +265,24 @@ impl<'s> Sending<'s> {
         // One that somebody still has to be told of was counted when it went.
         self.told.counts.deleted += u64::from(!known.is_gone());
         let to = self.present(&known.held);
-        if self.model.send.deleted && !to.is_empty() {
-            self.owed.push(Owed { key, to, known, is_gone: true });
-        } else {
+        if !self.model.send.deleted {
             self.note(key, None);
+        } else if to.is_empty() {
+            self.note_gone(key, known);
+        } else {
+            self.owed.push(Owed { key, to, known, is_gone: true });
         }
     }
 
+    /// A row is gone; it is kept for destinations that are switched off: they are told later.
+    fn note_gone(&mut self, key: Key, mut known: Known) {
+        known.held.retain(|id| self.around.off.contains(id));
+        known.hash = Digest::default();
+        self.note(key, if known.held.is_empty() { None } else { Some(known) });
+    }
+
     fn present(&self, ids: &[u32]) -> Vec<u32> {
-        ids.iter().copied().filter(|id| self.around.destinations.contains(id)).collect()
+        ids.iter().copied().filter(|id| self.around.on.contains(id)).collect()
     }
 
     /// Sends the deletions that are owed, those to the same destinations together.
@@ -269,7 +297,8 @@ impl<'s> Sending<'s> {
         for one in owed {
             line.clear();
             let id = String::from_utf8_lossy(&one.known.id);
-            deletion(self.model, &id, &deletion_message(&one), &mut line);
+            let message = deletion_message(&one, self.around.completed);
+            deletion(self.model, &id, &message, &mut line);
             let section = section("#deletions", &one.to);
             let mark = Mark::Deletion(one);
             link.send(&section, &line, mark, &mut |mark, outcome| self.apply(mark, outcome))?;
@@ -299,6 +328,7 @@ impl<'s> Sending<'s> {
         let lost: Vec<u32> =
             known.held.iter().copied().filter(|id| outcome.refused.contains(id)).collect();
         if what != What::Judge {
+            known.fresh.extend(outcome.stored.iter().filter(|id| !known.held.contains(id)));
             known.held.extend(&outcome.stored);
             known.held.sort_unstable();
             known.held.dedup();
@@ -347,12 +377,10 @@ impl<'s> Sending<'s> {
         self.told.counts.sent += u64::from(!outcome.stored.is_empty());
         known.held.retain(|id| !outcome.stored.contains(id));
         if is_gone {
-            // A destination that is switched off is told later.
-            known.held = self.present(&known.held);
-            known.hash = Digest::default();
+            self.note_gone(key, known);
+        } else {
+            self.note(key, Some(known));
         }
-        let is_over = is_gone && known.held.is_empty();
-        self.note(key, if is_over { None } else { Some(known) });
     }
 
     /// A row is as it will be: what is known of it moves on.
@@ -409,9 +437,10 @@ fn section(word: &str, to: &[u32]) -> String {
 }
 
 /// Told again, it has the same.
-fn deletion_message(owed: &Owed) -> String {
+fn deletion_message(owed: &Owed, completed: u64) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"deletion").update(&owed.key).update(&owed.known.message);
+    hasher.update(&completed.to_le_bytes());
     let mut message = [0; 16];
     message.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     message_id(&owed.key, &message)

@@ -36,6 +36,10 @@ const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 const GENERATION: &str = "generation";
 /// The categories whose grants rows keep.
 const CATEGORIES: &str = "categories";
+/// How many syncs were completed.
+const COMPLETED: &str = "completed";
+/// The destinations that were on then.
+const ON: &str = "on";
 /// How many rows there are.
 const COUNT: &str = "rows";
 
@@ -142,12 +146,12 @@ impl Store {
                 path.display()
             ))
         };
-        let file = make(folder, &path).map_err(|error| failed(&error))?;
-        let open = |file| -> Result<_, redb::Error> {
-            let backend = FileBackend::new(file)?;
+        let open = |path: &Path| -> Result<_, redb::Error> {
+            let backend = FileBackend::new(make(path)?)?;
             Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
         };
-        let database = open(file).map_err(|error| failed(&error))?;
+        begin(folder, &path, open).map_err(|error| failed(&error))?;
+        let database = open(&path).map_err(|error| failed(&error))?;
         let store = Self { path: path.clone(), database, failed: HashMap::new() };
         // Reading needs the tables to be there.
         store.write(|_| Ok(())).map_err(|error| failed(&error))?;
@@ -196,14 +200,9 @@ impl Store {
         Ok(next)
     }
 
-    /// Whether the grants of rows are those of these categories; if they are to be kept, they are from
-    /// now on.
-    pub(super) fn has_categories(&self, categories: &[u8], keep: bool) -> Result<bool, StateError> {
-        let is_same = self.about(CATEGORIES)?.is_some_and(|known| known == categories);
-        if keep && !is_same {
-            self.set_about(CATEGORIES, categories)?;
-        }
-        Ok(is_same)
+    /// Whether the grants of rows are those of these categories.
+    pub(super) fn has_categories(&self, categories: &[u8]) -> Result<bool, StateError> {
+        Ok(self.about(CATEGORIES)?.is_some_and(|known| known == categories))
     }
 
     fn about(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
@@ -220,6 +219,31 @@ impl Store {
             Ok(())
         })
         .map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// How many syncs were completed.
+    pub(super) fn completed(&self) -> Result<u64, StateError> {
+        Ok(self.about(COMPLETED)?.map_or(0, |bytes| number(&bytes)))
+    }
+
+    /// The destinations that were on in the last sync that was completed, by stable ID.
+    pub(super) fn were_on(&self) -> Result<Vec<u32>, StateError> {
+        let bytes = self.about(ON)?.unwrap_or_default();
+        Ok(bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
+    }
+
+    /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
+    pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
+        let completed = self.completed()? + 1;
+        let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let done = self.write(|writing| {
+            let mut about = writing.open_table(ABOUT)?;
+            about.insert(COMPLETED, completed.to_le_bytes().as_slice())?;
+            about.insert(ON, on.as_slice())?;
+            about.insert(CATEGORIES, categories)?;
+            Ok(())
+        });
+        done.map_err(|error| unwritable(&self.path, &error))
     }
 
     /// Puts the rejections of a row among what is to be written; none are forgotten.
@@ -359,10 +383,29 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_le_bytes)
 }
 
-/// The file, for its owner alone: it holds unique ids.
-fn make(folder: &Path, path: &Path) -> std::io::Result<File> {
+/// Makes the file where it is missing: whole before it has its name, so that nobody finds half of one.
+fn begin(
+    folder: &Path,
+    path: &Path,
+    open: impl Fn(&Path) -> Result<Database, redb::Error>,
+) -> Result<(), redb::Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if path.exists() {
+        return Ok(());
+    }
+    let unfinished = path.with_extension("unfinished");
+    if unfinished.exists() {
+        std::fs::remove_file(&unfinished)?;
+    }
+    drop(open(&unfinished)?);
+    File::open(&unfinished)?.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// A file for its owner alone: it holds unique ids.
+fn make(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
@@ -404,9 +447,10 @@ mod tests {
         store.put_failed(keys[0], vec![failed]);
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
-        assert!(
-            !store.has_categories(b"a", true).unwrap() && store.has_categories(b"a", true).unwrap()
-        );
+        assert!(!store.has_categories(b"a").unwrap());
+        store.complete(&[3, 7], b"a").unwrap();
+        assert!(store.has_categories(b"a").unwrap());
+        assert_eq!((store.completed().unwrap(), store.were_on().unwrap()), (1, vec![3, 7]));
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
         store.save([&mut group, &mut other].into_iter()).unwrap();
         drop(store);

@@ -119,12 +119,16 @@ impl Means {
         Box::new(move || {
             let plan = around.plans.load();
             let table = plan.table();
-            let named = table.destinations().iter().zip(plan.outlets());
-            let open = named.filter(|(destination, _)| table.is_open(source, destination.class));
-            let open = open.filter_map(|(destination, outlet)| {
-                Some(json!({ "name": destination.name, "id": outlet.stable()?.0 }))
-            });
-            let destinations = Value::Array(open.collect());
+            let named = || table.destinations().iter().zip(plan.outlets());
+            let those = |open: bool| {
+                let those = named()
+                    .filter(|(destination, _)| table.is_open(source, destination.class) == open);
+                let told = those.filter_map(|(destination, outlet)| {
+                    Some(json!({ "name": destination.name, "id": outlet.stable()?.0 }))
+                });
+                Value::Array(told.collect())
+            };
+            let (destinations, others) = (those(true), those(false));
             let oldest = around.rejections.of(source).map(|it| it.oldest(REJECTIONS_MAX));
             let rejections = match oldest {
                 Some(Ok(oldest)) => {
@@ -140,7 +144,7 @@ impl Means {
             };
             // By hand: the rejections are lines of JSON already, and there may be many.
             format!(
-                "{{\"ok\":true,\"table\":{},\"max_event_bytes\":{},\"destinations\":{destinations},\
+                "{{\"ok\":true,\"table\":{},\"max_event_bytes\":{},\"destinations\":{destinations},\"others\":{others},\
                  \"rejections\":[{rejections}]}}",
                 json!(table.hash()),
                 around.max_event_bytes
