@@ -711,3 +711,22 @@ fn the_reference_is_that_of_the_types() {
         );
     }
 }
+
+#[test]
+fn state_in_the_warehouse_is_refused_until_it_is_there() {
+    let with = |state: &str| {
+        format!(
+            "consent.missing = \"deny\"\n[[categories]]\nid = \"A\"\n\
+             [destinations.d]\ntype = \"blackhole\"\ncategories = [\"A\"]\n\
+             [warehouses.w]\ndriver = \"sqlite\"\nuri = \"w.sqlite\"\n\
+             [models.m]\nwarehouse = \"w\"\nquery = \"select 1\"\nunique_id = \"id\"\n\
+             consent = {{ A = \"a\" }}\nevent = {{ userId = \"$id\" }}\n{state}\n"
+        )
+    };
+    for state in ["", "state = \"local\""] {
+        assert!(parse(&with(state)).is_ok(), "{state}");
+    }
+    let wrong = parse(&with("state = \"warehouse\"")).unwrap_err();
+    let keys: Vec<&str> = wrong.errors.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(keys, ["models.m.state"]);
+}

@@ -29,11 +29,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
         anstream::eprintln!("{}", shown(&args.config, warning, Kind::Warning));
     }
     let config = &loaded.config;
-    let counts = [
+    let mut counts = vec![
         counted(config.sources.len(), "source", "sources"),
         counted(config.destinations.len(), "destination", "destinations"),
         counted(config.categories.len(), "category", "categories"),
     ];
+    if !config.models.is_empty() {
+        counts.push(counted(config.models.len(), "model", "models"));
+    }
     // The exit code is the answer, also for somebody who does not read the sentence.
     let _ = writeln!(io::stdout(), "config OK: {}", counts.join(", "));
     ExitCode::SUCCESS

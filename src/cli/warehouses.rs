@@ -136,6 +136,8 @@ impl<W: Write> Report<W> {
 
     fn bad(&mut self, who: &str, what: &str) -> io::Result<()> {
         self.problems += 1;
+        // A database may have several lines to say.
+        let what = what.trim_end().replace('\n', "\n           ");
         writeln!(self.out, "  {RED}problem{RED:#}  {who}{what}")
     }
 }

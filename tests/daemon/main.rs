@@ -41,6 +41,7 @@ mod memory;
 
 mod admin;
 mod notify;
+mod preview;
 mod senders;
 mod start;
 mod warehouse_source;

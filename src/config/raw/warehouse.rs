@@ -50,7 +50,7 @@ pub(in crate::config) struct Model {
     /// Syncs start so often. Without this and `cron`, only by hand.
     pub(in crate::config) every: Option<At<Interval>>,
     /// Syncs start at these times: minute, hour, day of the month, month, day of the week, such as
-    /// `0 6 * * mon-fri`, in the time zone of the system.
+    /// `0 6 * * mon-fri`, in UTC.
     pub(in crate::config) cron: Option<At<String>>,
     /// Which changes since the last sync are sent.
     #[schemars(extend("default" = ["added", "updated"]))]
@@ -152,6 +152,7 @@ pub(in crate::config) enum NullValues {
 pub(in crate::config) enum StateIn {
     /// Under `daemon.data_dir`: a user of the warehouse that may only read is enough.
     Local,
-    /// In tables of the schema `_consentd`, which the user of the warehouse must be able to write.
+    /// In tables of the schema `_consentd`, which the user of the warehouse must be able to write. Not
+    /// there yet: an error.
     Warehouse,
 }

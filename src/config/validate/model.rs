@@ -84,6 +84,7 @@ impl Check<'_, '_> {
             .as_ref()
             .map(|names| self.model_destinations(names, &key("destinations")));
         let send = self.send(raw.send.as_ref(), &key("send"));
+        let state = self.state(raw.state.as_ref(), &key("state"));
         let (event, unique_id) = (event?, unique_id?);
         Some(Model {
             name: name.value.clone(),
@@ -117,10 +118,7 @@ impl Check<'_, '_> {
                 .try_into()
                 .unwrap_or(u32::MAX),
             retry_for,
-            state: match raw.state.as_ref().map(|given| given.value) {
-                None | Some(raw::StateIn::Local) => StateIn::Local,
-                Some(raw::StateIn::Warehouse) => StateIn::Warehouse,
-            },
+            state,
             limits,
         })
     }
@@ -269,6 +267,18 @@ impl Check<'_, '_> {
             added: has(Change::Added),
             updated: has(Change::Updated),
             deleted: has(Change::Deleted),
+        }
+    }
+
+    fn state(&mut self, raw: Option<&At<raw::StateIn>>, key: &str) -> StateIn {
+        match raw.map(|given| (given.value, &given.span)) {
+            None | Some((raw::StateIn::Local, _)) => StateIn::Local,
+            Some((raw::StateIn::Warehouse, span)) => {
+                let message = "state can't be kept in the warehouse yet";
+                let help = "take the key out: state is kept under daemon.data_dir";
+                self.report.error(span, key, message, help);
+                StateIn::Warehouse
+            }
         }
     }
 

@@ -31,8 +31,9 @@ pub(super) fn candidates(warehouse: &Warehouse) -> Vec<Candidate> {
 pub fn driver_help(driver: &str) -> String {
     let wheel = |name: &str| {
         format!(
-            "install it with `pip install {name}` and write the path of the library in it, \
-             path = \"PYTHON/site-packages/{0}/lib{0}.so\", or with `dbc install {driver}`",
+            "install it with `pip install {name}` and write the path that `python3 -c \"import {0}; \
+             print({0}._driver_path())\"` prints as path = \"...\" (or copy that library to \
+             /usr/local/lib), or install it with `dbc install {driver}`",
             name.replace('-', "_")
         )
     };
