@@ -66,9 +66,11 @@ impl RowShape {
         tracked.insert(id);
         tracked.extend(&consent);
         let mut used: Vec<bool> = (0..names.len()).map(|at| tracked.contains(&at)).collect();
+        let mut shown = BTreeSet::from([id]);
         let mapping = Mapping::new(model, |column| {
             let at = find(column, "event")?;
             used[at] = true;
+            shown.insert(at);
             Ok::<_, Error>(at)
         })?;
         for (at, field) in schema.fields().iter().enumerate().filter(|(at, _)| used[*at]) {
@@ -77,6 +79,11 @@ impl RowShape {
                     "the column `{}` has the type {kind}, which no event can hold; cast it in the query",
                     names[at]
                 )));
+            }
+        }
+        for at in shown {
+            if let Some(what) = cell::foreign(schema.field(at)) {
+                return Err(rows(format!("the column `{}` {what}", names[at])));
             }
         }
         let mut tracked: Vec<usize> = tracked.into_iter().collect();

@@ -1,5 +1,6 @@
 //! From an Arrow array to a [`Column`].
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Date64Type, Decimal32Type, Decimal64Type, DurationMicrosecondType,
@@ -11,7 +12,7 @@ use arrow_array::types::{
 };
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, Int64Array, PrimitiveArray, RunArray,
-    UnionArray,
+    StringArray, UnionArray,
 };
 use arrow_buffer::IntervalMonthDayNano;
 use arrow_schema::extension::{EXTENSION_TYPE_METADATA_KEY, EXTENSION_TYPE_NAME_KEY};
@@ -36,6 +37,46 @@ pub(in crate::warehouse) fn unsupported(kind: &DataType) -> Option<String> {
         DataType::Dictionary(_, values) => unsupported(values),
         _ => None,
     }
+}
+
+/// What is to be done about a column whose values a driver gives in a form that is the database's own:
+/// they can be told apart, but an event would hold something else than the database does.
+pub(in crate::warehouse) fn foreign(field: &Field) -> Option<String> {
+    let kind = postgres_type(field);
+    let cast = match (field.data_type(), kind) {
+        (DataType::List(elements), _) => return foreign(elements),
+        (DataType::Binary, Some(kind)) if kind != "bytea" && !is_text_inside(kind) => "text",
+        // In hundredths or thousandths, by a setting of the database.
+        (DataType::Int64, Some("money")) => "numeric",
+        // Without a sign in the database, with one here.
+        (DataType::Int32, Some("oid")) => "bigint",
+        // After a NULL, the driver gives every value of the column as NULL.
+        (DataType::Struct(_), Some(_)) => "jsonb",
+        _ => return None,
+    };
+    let (name, kind) = (field.name(), kind.unwrap_or_default());
+    Some(match cast {
+        "jsonb" => format!(
+            "has PostgreSQL's composite type {kind}, of which the driver loses values; write \
+             to_jsonb({name}) as {name} in the query"
+        ),
+        cast => format!(
+            "has PostgreSQL's type {kind}, of which the driver gives the inner form; cast it in the \
+             query: {name}::{cast}"
+        ),
+    })
+}
+
+/// The type in PostgreSQL, where the driver says it.
+fn postgres_type(field: &Field) -> Option<&str> {
+    let metadata = field.metadata();
+    let kind = metadata.get("POSTGRESQL:type").or_else(|| metadata.get("ADBC:postgresql:typname"));
+    kind.map(String::as_str)
+}
+
+/// Types whose inner form is the text itself.
+fn is_text_inside(kind: &str) -> bool {
+    matches!(kind, "citext" | "xml")
 }
 
 /// Reads an array as a column; `None` where [`unsupported`] says why.
@@ -118,9 +159,13 @@ fn values(array: &ArrayRef, field: &Field) -> Option<Values> {
         DataType::Utf8 => Values::Text(array.as_string().clone()),
         DataType::LargeUtf8 => Values::LargeText(array.as_string().clone()),
         DataType::Utf8View => Values::TextView(array.as_string_view().clone()),
+        DataType::Binary if postgres_type(field).is_some_and(is_text_inside) => {
+            Values::Text(StringArray::try_from_binary(array.as_binary::<i32>().clone()).ok()?)
+        }
         DataType::Binary => Values::Binary(array.as_binary().clone()),
         DataType::LargeBinary => Values::LargeBinary(array.as_binary().clone()),
         DataType::BinaryView => Values::BinaryView(array.as_binary_view().clone()),
+        DataType::FixedSizeBinary(16) if is_uuid(field) => Values::Text(uuids(array)),
         DataType::FixedSizeBinary(_) => Values::FixedBinary(array.as_fixed_size_binary().clone()),
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => list(array)?,
         DataType::Struct(fields) => {
@@ -161,6 +206,31 @@ fn values(array: &ArrayRef, field: &Field) -> Option<Values> {
         }
         DataType::ListView(_) | DataType::LargeListView(_) => return None,
     })
+}
+
+fn is_uuid(field: &Field) -> bool {
+    field.metadata().get(EXTENSION_TYPE_NAME_KEY).is_some_and(|name| name == "arrow.uuid")
+}
+
+/// As people write them.
+fn uuids(array: &ArrayRef) -> StringArray {
+    let mut texts = StringBuilder::with_capacity(array.len(), array.len() * 36);
+    for uuid in array.as_fixed_size_binary() {
+        texts.append_option(uuid.map(uuid_text).as_ref().map(|text| String::from_utf8_lossy(text)));
+    }
+    texts.finish()
+}
+
+fn uuid_text(uuid: &[u8]) -> [u8; 36] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'-'; 36];
+    // Groups of 8, 4, 4, 4 and 12 digits.
+    let places = (0..8).chain(9..13).chain(14..18).chain(19..23).chain(24..36);
+    let digits = uuid.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    for (place, digit) in places.zip(digits) {
+        text[place] = DIGITS[usize::from(digit)];
+    }
+    text
 }
 
 fn wide<T: ArrowPrimitiveType>(

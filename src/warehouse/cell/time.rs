@@ -35,6 +35,11 @@ fn fraction(unit: TimeUnit) -> (i64, usize) {
 /// Appends a string.
 pub(super) fn write(count: i64, clock: Clock, into: &mut Vec<u8>) {
     into.push(b'"');
+    if let Some(word) = endless(count, clock) {
+        into.extend_from_slice(word);
+        into.push(b'"');
+        return;
+    }
     match clock {
         Clock::Day => date(count, into),
         Clock::DayInMillis => date(count.div_euclid(DAY_SECONDS * 1000), into),
@@ -59,6 +64,22 @@ pub(super) fn write(count: i64, clock: Clock, into: &mut Vec<u8>) {
         }
     }
     into.push(b'"');
+}
+
+/// The two ends of time that some databases have, in PostgreSQL's words for them. Its driver counts from
+/// 1970 what it gets from 2000, so that the largest numbers come out among the smallest; DuckDB has the
+/// largest itself. No date of either is near these numbers.
+fn endless(count: i64, clock: Clock) -> Option<&'static [u8]> {
+    let (least, most, shift) = match clock {
+        Clock::Day => (i64::from(i32::MIN), i64::from(i32::MAX), 10_957),
+        Clock::Instant(TimeUnit::Microsecond) => (i64::MIN, i64::MAX, 946_684_800_000_000),
+        _ => return None,
+    };
+    match count {
+        _ if count == most || count == least + shift - 1 => Some(b"infinity"),
+        _ if count == least + 1 || count == least + shift => Some(b"-infinity"),
+        _ => None,
+    }
 }
 
 /// Appends an ISO 8601 duration; its parts have signs of their own, as in the database.
@@ -193,6 +214,17 @@ mod tests {
             "\"1969-12-31T23:59:59.999999999Z\""
         );
         assert!(text(i64::MIN, Clock::Instant(TimeUnit::Second)).starts_with("\"-2922770"));
+    }
+
+    #[test]
+    fn the_ends_of_time_are_words() {
+        let micro = Clock::Instant(TimeUnit::Microsecond);
+        let moved = i64::MIN + 946_684_800_000_000;
+        assert_eq!([moved - 1, i64::MAX].map(|it| text(it, micro)), ["\"infinity\""; 2]);
+        assert_eq!([moved, -i64::MAX].map(|it| text(it, micro)), ["\"-infinity\""; 2]);
+        assert_eq!(text(i64::from(i32::MIN) + 10_956, Clock::Day), "\"infinity\"");
+        assert_eq!(text(i64::from(i32::MIN) + 10_957, Clock::Day), "\"-infinity\"");
+        assert!(text(moved + 1, micro).starts_with("\"-290278"));
     }
 
     #[test]
