@@ -15,6 +15,7 @@ pub(crate) use erase::Subject;
 pub use erase::{EraseAnswer, EraseRequest};
 pub use replay::{Replay, ReplayAnswer, ReplayError, ReplayPlace, ReplayRequest};
 pub use server::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest, Waiting};
+pub(crate) use syncs::cut;
 pub use syncs::{
     Counts, ERROR_BYTES_MAX, ModelStatus, SAMPLE_BYTES_MAX, SAMPLES_MAX, SyncAnswer, SyncRecord,
     SyncRequest, SyncState, Syncs,

@@ -104,7 +104,8 @@ impl Counts {
     }
 }
 
-fn cut(text: &mut String, bytes_max: usize) {
+/// Cuts a text to so many bytes, at the border of a character.
+pub(crate) fn cut(text: &mut String, bytes_max: usize) {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -17,6 +17,7 @@ mod readmit;
 mod reload;
 mod replay;
 mod signal;
+mod stall;
 mod syncs;
 mod wire;
 

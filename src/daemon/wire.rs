@@ -25,6 +25,7 @@ use super::readmit::Readmit;
 use super::reload::{Next, Outlook, Reloader};
 use super::replay::{Parts, Replayer};
 use super::signal::{Asked, Signals};
+use super::stall;
 use super::syncs::{self, Syncs};
 use crate::admin::{Admin, Control, Listening, Readiness, ReloadAnswer, ReloadRequest};
 use crate::commit::Committer;
@@ -303,7 +304,7 @@ impl Daemon {
             erasures,
         });
         tokio::spawn(admin.serve(control, stop_admin.clone()));
-        spawn_stall_watch(budget, Arc::clone(&stalled), stop_admin.clone());
+        stall::watch(budget, Arc::clone(&stalled), stop_admin.clone());
 
         let reloader = Reloader {
             file: file.to_owned(),
@@ -585,19 +586,3 @@ fn readiness(phase: u8, stalled: bool) -> Readiness {
         Readiness::Ready
     }
 }
-
-/// Notices when reading has waited for room without a break.
-fn spawn_stall_watch(budget: Budget, stalled: Arc<AtomicBool>, stop: CancellationToken) {
-    tokio::spawn(async move {
-        let mut full_for = 0;
-        while !stop.is_cancelled() {
-            full_for = if budget.is_exhausted() { full_for + 1 } else { 0 };
-            stalled.store(full_for >= STALLED_AFTER, Relaxed);
-            tokio::time::sleep(HEALTH).await;
-        }
-    });
-}
-
-/// Looks in a row, [`HEALTH`] apart, at which the budget was exhausted before intake is called
-/// stalled.
-const STALLED_AFTER: u32 = 3;

@@ -325,7 +325,9 @@ impl<'m> Query<'_, 'm> {
                 if window.is_full() && windows.send(std::mem::take(&mut window)).is_err() {
                     break;
                 }
-                compared.try_iter().try_for_each(|told| Ok::<_, Ended>(self.told.add(told?)))?;
+                for told in compared.try_iter() {
+                    self.told.add(told?);
+                }
                 let now = Instant::now();
                 if now >= next_progress {
                     next_progress = now + PROGRESS;
@@ -336,7 +338,10 @@ impl<'m> Query<'_, 'm> {
             // If it can't be sent, why not is among what is told.
             let _ = windows.send(window);
             drop(windows);
-            Ok(compared.iter().try_for_each(|told| Ok::<_, Ended>(self.told.add(told?)))?)
+            for told in compared.iter() {
+                self.told.add(told?);
+            }
+            Ok(())
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a sync tells about itself: counts, and samples of what went wrong.
 
 use super::change::Kind;
-use crate::admin::Counts;
+use crate::admin::{Counts, cut};
 
 /// Samples that are kept, and the bytes of each.
 const SAMPLES_MAX: usize = 10;
@@ -63,7 +63,7 @@ impl Told {
 
     pub(super) fn sample(&mut self, mut what: String) {
         if self.counts.samples.len() < SAMPLES_MAX {
-            what.truncate(what.floor_char_boundary(SAMPLE_BYTES_MAX));
+            cut(&mut what, SAMPLE_BYTES_MAX);
             self.counts.samples.push(what);
         }
     }
@@ -71,7 +71,7 @@ impl Told {
     /// A row by its id, for people.
     pub(super) fn id(&self, id_json: &[u8]) -> String {
         let mut id = String::from_utf8_lossy(id_json).into_owned();
-        id.truncate(id.floor_char_boundary(SAMPLE_BYTES_MAX / 2));
+        cut(&mut id, SAMPLE_BYTES_MAX / 2);
         format!("{} {id}", self.id_column)
     }
 }
