@@ -1,6 +1,6 @@
 //! Configs with one model, and the rows of its query.
 
-use consentd::config::{self, Config};
+use consentd::config::{self, Config, ModelConsent};
 use consentd::warehouse::{self, Error, RowShape};
 
 /// What every config of these tests begins with.
@@ -52,6 +52,10 @@ pub(crate) fn rows(config: &Config) -> Result<Vec<Seen>, Error> {
     let model = &config.models[0];
     let mut connection = warehouse::open(&config.warehouses[model.warehouse])?;
     let mut batches = connection.query(&model.sql().unwrap())?;
+    let categories = match &model.consent {
+        ModelConsent::Columns(columns) => columns.len(),
+        ModelConsent::None => 0,
+    };
     let shape = RowShape::new(model, &batches.schema())?;
     let mut seen = Vec::new();
     while let Some(batch) = batches.next() {
@@ -66,7 +70,7 @@ pub(crate) fn rows(config: &Config) -> Result<Vec<Seen>, Error> {
             seen.push(Seen {
                 id: has_id.then(|| String::from_utf8(id).unwrap()),
                 event: String::from_utf8(event).unwrap(),
-                granted: (0..2).map(|at| granted.has(at)).collect(),
+                granted: (0..categories).map(|at| granted.has(at)).collect(),
                 content,
             });
         }

@@ -248,7 +248,9 @@ impl Secrets {
 
     fn failed(&self, who: &str, error: &AdbcError, connecting: bool) -> Error {
         let state = sqlstate(error);
-        let message = self.hide(&error.message);
+        // Some drivers repeat the query, however long it is.
+        let said = error.message.split("\n\nQuery was:").next().unwrap_or_default();
+        let message = self.hide(said);
         let lost = match error.status {
             Status::IO | Status::Timeout | Status::Cancelled => {
                 state.is_none() || state.as_deref().is_some_and(is_lost)
