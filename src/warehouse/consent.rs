@@ -32,7 +32,9 @@ pub(super) fn grants(column: &Column, row: usize, cast: ConsentCast) -> bool {
     match cast {
         ConsentCast::Strict => column.is_true(row),
         ConsentCast::Lenient => {
-            column.is_true(row) || column.text(row).is_some_and(is_yes) || column.is_number_one(row)
+            // A JSON value is no text, even where the driver gives it as one.
+            let says_yes = || column.text(row).is_some_and(is_yes) && !column.is_json(row);
+            column.is_true(row) || says_yes() || column.is_number_one(row)
         }
     }
 }

@@ -121,15 +121,3 @@ fn a_user_that_may_only_read_one_view_is_enough() {
     world.apply(&warehouse, PEOPLE.replace("from people", "from shown"));
     world.sync("rows=2 unchanged=2");
 }
-
-#[test]
-fn a_query_may_have_comments_and_a_semicolon() {
-    let database = people();
-    let query = "query = '''\n-- who is there\nselect * from people /* all */ ; -- the end\n;\n'''";
-    let mut world = World::new(
-        &database.warehouse(),
-        PEOPLE.replace("query = \"select * from people\"", query),
-    );
-    world.sync("rows=3 added=3 refused=2 sent=3");
-    assert_eq!(world.took("ads"), "1 2");
-}

@@ -138,6 +138,16 @@ impl Column {
         }
     }
 
+    /// Whether the value is JSON.
+    pub(super) fn is_json(&self, row: usize) -> bool {
+        match &self.values {
+            Values::Json(_) => true,
+            Values::Indirect(column, at) => !self.is_null(row) && column.is_json(at[row]),
+            Values::Union(..) => self.child(row).is_some_and(|(child, at)| child.is_json(at)),
+            _ => false,
+        }
+    }
+
     /// The bytes of a text.
     #[inline]
     pub(super) fn text(&self, row: usize) -> Option<&[u8]> {

@@ -257,7 +257,11 @@ impl Secrets {
             }
             _ => state.as_deref().is_some_and(is_lost) || connecting && state.is_none(),
         };
+        // Drivers tell only in words why nobody was let in.
+        let refused = ["authentication failed", "does not exist", "invalid"];
+        let refused = connecting && refused.iter().any(|words| message.contains(words));
         let failure = match error.status {
+            _ if refused => Failure::Config,
             Status::Unauthenticated | Status::Unauthorized if connecting => Failure::Config,
             Status::InvalidArguments | Status::NotImplemented if connecting => Failure::Config,
             _ if lost => Failure::Connection,
