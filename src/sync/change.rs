@@ -108,7 +108,7 @@ pub(super) fn read_message_id(text: &str) -> Option<(Key, Digest)> {
 
 fn read_hex(text: &str) -> Option<[u8; 16]> {
     let mut bytes = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (byte, at) in bytes.iter_mut().zip((0..32).step_by(2)) {
