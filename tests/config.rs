@@ -82,7 +82,7 @@ type = "tcp"
 address = "siem.example.com"
 match = some
 
-[warehouses]
+[users]
 sync = "commit"
 "#;
     let expected = [
@@ -103,7 +103,7 @@ sync = "commit"
         (34, 1, "destinations.lake.url", "it is for type = \"http\""),
         (38, 11, "destinations.siem.address", "logs.example.com:9000"),
         (39, 9, "", "put the value in double quotes"),
-        (41, 2, "warehouses", "this version of consentd does not have"),
+        (41, 2, "users", "this version of consentd does not have"),
     ];
     let found = errors(text);
     let places: Vec<_> = found.iter().map(|e| (e.line, e.column, e.key.as_str())).collect();
