@@ -17,11 +17,23 @@ pub(super) enum What {
     Note,
     /// It is left out; in the place of the event stands why.
     Leave,
+    /// It is left out, and who must not have it any more is to be found out.
+    Withdraw,
+    /// It is not there any more.
+    Gone,
 }
 
 impl What {
-    const ALL: [Self; 6] =
-        [Self::Add, Self::Update, Self::Retry, Self::Judge, Self::Note, Self::Leave];
+    const ALL: [Self; 8] = [
+        Self::Add,
+        Self::Update,
+        Self::Retry,
+        Self::Judge,
+        Self::Note,
+        Self::Leave,
+        Self::Withdraw,
+        Self::Gone,
+    ];
 }
 
 /// How a row counts.

@@ -69,8 +69,8 @@ pub(super) struct Basis<'m> {
     pub(super) patience: Patience,
     pub(super) now: u64,
     pub(super) max_event_bytes: usize,
-    /// How many syncs were completed.
-    pub(super) completed: u64,
+    /// How many syncs began to send.
+    pub(super) begun: u64,
     /// Destinations that were off in the last one: what happened meanwhile they were not told.
     pub(super) newly_on: Vec<u32>,
 }
@@ -296,7 +296,9 @@ impl Difference<'_> {
         };
         let message = match before {
             Some(known) if unchanged.is_some() => known.message,
-            _ => message(&row.key, &row.hash, before, self.basis.completed),
+            // Sent once more, it has the same.
+            Some(known) if known.sent == Some(row.hash) => known.message,
+            _ => message(&row.key, &row.hash, before, self.basis.begun),
         };
         let Self { id, line, .. } = self;
         id.clear();
@@ -346,11 +348,11 @@ impl Difference<'_> {
 
 /// Differs from all before, also where a row becomes again what it was: whoever sorts out repeated
 /// messages must not take it for the older one.
-fn message(key: &Key, hash: &Digest, before: Option<&Known>, completed: u64) -> Digest {
+fn message(key: &Key, hash: &Digest, before: Option<&Known>, begun: u64) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(key).update(hash);
     hasher.update(&before.map(|known| known.message).unwrap_or_default());
-    hasher.update(&completed.to_le_bytes());
+    hasher.update(&begun.to_le_bytes());
     digest(hasher.finalize())
 }
 

@@ -5,10 +5,11 @@
 //! | 0 | 16 | hash of its content |
 //! | 16 | 16 | second half of its last `messageId` |
 //! | 32 | 4 | generation: rows of another count as new |
-//! | 36 | 1 | reserved |
+//! | 36 | 1 | 1 if it may have been sent since, in a version that is not noted; else 0 |
 //! | 37 | 1 | number of destinations that have it, if at most 254; 255: 2 more bytes say it |
 //! | | 32 | categories that it granted |
 //! | | 4 each | stable IDs of these destinations; the highest bit: it has no version but the last |
+//! | | 16 | hash of that version, zeros if it was told that the row is gone; only behind a 1 at 36 |
 //! | | | its unique id as JSON |
 //!
 //! All numbers are unsigned and little-endian.
@@ -24,6 +25,10 @@ const FRESH: u32 = 1 << 31;
 const HEAD_BYTES: usize = 38;
 const GRANTED_BYTES: usize = 32;
 
+/// The hash of a row of which is not certain which version its destinations have: no content has it, so
+/// that the row counts as changed.
+pub(super) const UNCERTAIN: Digest = [u8::MAX; 16];
+
 /// A row as the last sync left it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known {
@@ -35,6 +40,8 @@ pub(super) struct Known {
     pub(super) held: Vec<u32>,
     /// Those of them that have no version but the last, if they took it.
     pub(super) fresh: Vec<u32>,
+    /// The content that may have been sent under `message`, of a row that is [`UNCERTAIN`].
+    pub(super) sent: Option<Digest>,
     /// JSON.
     pub(super) id: Vec<u8>,
 }
@@ -46,12 +53,12 @@ impl Known {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let held = 4 * self.held.len();
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + GRANTED_BYTES + held + self.id.len());
+        let beside = 4 * self.held.len() + self.sent.map_or(0, |sent| sent.len());
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + GRANTED_BYTES + beside + self.id.len());
         bytes.extend_from_slice(&self.hash);
         bytes.extend_from_slice(&self.message);
         bytes.extend_from_slice(&self.generation.to_le_bytes());
-        bytes.push(0);
+        bytes.push(self.sent.is_some().into());
         match u8::try_from(self.held.len()) {
             Ok(count @ 0..=254) => bytes.push(count),
             _ => {
@@ -64,6 +71,7 @@ impl Known {
             let mark = if self.fresh.contains(id) { FRESH } else { 0 };
             bytes.extend_from_slice(&(id | mark).to_le_bytes());
         }
+        bytes.extend_from_slice(self.sent.as_ref().map_or(&[], |sent| sent.as_slice()));
         bytes.extend_from_slice(&self.id);
         bytes
     }
@@ -74,7 +82,7 @@ impl Known {
         let hash = rest.array()?;
         let message = rest.array()?;
         let generation = u32::from_le_bytes(rest.array()?);
-        let [_reserved] = rest.array()?;
+        let [is_uncertain] = rest.array()?;
         let [count] = rest.array()?;
         let count = match count {
             u8::MAX => u16::from_le_bytes(rest.array()?),
@@ -85,7 +93,9 @@ impl Known {
             (0..count).map(|_| Some(u32::from_le_bytes(rest.array()?))).collect::<Option<_>>()?;
         let held = marked.iter().map(|id| id & !FRESH).collect();
         let fresh = marked.iter().filter(|id| *id & FRESH != 0).map(|id| id & !FRESH).collect();
-        Some(Self { hash, message, generation, granted, held, fresh, id: rest.0.to_vec() })
+        let sent = if is_uncertain == 1 { Some(rest.array()?) } else { None };
+        let id = rest.0.to_vec();
+        Some(Self { hash, message, generation, granted, held, fresh, sent, id })
     }
 }
 
@@ -132,6 +142,7 @@ mod tests {
                 granted: [1, 0, 9, 1 << 63],
                 held: (0..held).collect(),
                 fresh: (0..held).filter(|id| id % 3 == 1).collect(),
+                sent: (held % 2 == 1).then_some([3; 16]),
                 id: b"\"a b\"".to_vec(),
             };
             let bytes = known.encode();

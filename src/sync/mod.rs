@@ -1,12 +1,13 @@
 //! One sync of a model: rows of the warehouse against the last state, and what changed to the daemon.
 //!
 //! Runs in a process of its own (`consentd sync-child`), which the daemon starts. Owns the state of the
-//! last sync (`store.rs`), the comparison (`compare.rs`) and the order in which changes are sent
-//! (`send.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
+//! last sync (`store.rs`), the comparison (`compare.rs`), the order in which changes are sent
+//! (`part.rs`, `send.rs`) and what becomes of those that a dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
 //! every event, and the daemon says what became of each line.
 //!
 //! What always holds: nothing is sent before the query has ended well; the state of a row moves on only
-//! when its event is settled, so that a sync that ends in the middle is gone on with by the next one;
+//! when its event is settled, so that a sync that ends in the middle is gone on with by the next one, which
+//! knows what may have been sent;
 //! memory does not depend on the number of rows.
 
 mod change;
@@ -14,10 +15,12 @@ mod compare;
 mod failed;
 mod known;
 mod link;
+mod part;
 mod scatter;
 mod send;
 mod store;
 mod told;
+mod under_way;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -127,6 +130,9 @@ fn sync(
     let patience = Patience { tries: model.retry_syncs, seconds: model.retry_for.as_secs() };
     let now = unix_seconds();
     let mut store = Store::open(&errand.state_dir)?;
+    if !errand.dry_run {
+        under_way::recover(&mut store, link)?;
+    }
     let failed = take_rejections(&mut store, welcome, patience, now, errand.dry_run, told)?;
     if !errand.dry_run && !welcome.rejections.is_empty() {
         link.rejections_taken(welcome.rejections.len())?;
@@ -137,7 +143,7 @@ fn sync(
     };
     let same_categories = store.has_categories(&categories(model))?;
     let max_event_bytes = welcome.max_event_bytes;
-    let completed = store.completed()?;
+    let begun = store.begun()?;
     let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
     let (on, off) = (ids(&welcome.destinations), ids(&welcome.others));
     let were_on = store.were_on()?;
@@ -153,7 +159,7 @@ fn sync(
             patience,
             now,
             max_event_bytes,
-            completed,
+            begun,
             newly_on,
         };
         Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
@@ -163,9 +169,10 @@ fn sync(
         patience,
         now,
         generation,
-        completed,
+        begun,
         on: on.iter().copied().collect(),
         off: off.into_iter().collect(),
+        same_categories,
         dry_run: errand.dry_run,
     };
     Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;

@@ -1,20 +1,23 @@
 //! What a sync sends: rows, then the deletions that follow from them, a part after the other.
 //!
-//! What always holds: the state of a row moves on only when its event is settled; a row of which a
-//! destination has to be told that it is gone keeps its old state until that is stored.
+//! What always holds: what is sent was announced durably before (`under_way.rs`); the state of a row moves
+//! on only when its event is settled; a row of which a destination has to be told that it is gone keeps
+//! its old state until that is stored.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use super::change::{Change, Kind, What, message_id};
-use super::compare::{Comparison, Ids};
+use super::change::{Change, What, message_id};
+use super::compare::Comparison;
 use super::failed::{self, EVERYWHERE, Failed, Patience};
-use super::known::{Digest, Key, Known};
+use super::known::{Digest, Key, Known, UNCERTAIN};
 use super::link::{Ended, Link, Outcome};
+use super::part::{Part, both};
 use super::store::{Group, Store};
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
-use crate::warehouse::deletion;
+use crate::warehouse::{Blank, Granted, deletion};
 
 /// How often the daemon is told how far the sync is.
 pub(super) const PROGRESS: Duration = Duration::from_millis(500);
@@ -25,6 +28,11 @@ const SAVE: Duration = Duration::from_secs(2);
 /// Groups that are done and not saved yet.
 const OPEN_MAX: usize = 8;
 
+/// Bytes of rows that are announced together,
+const ANNOUNCED_BYTES: usize = 4 * 1024 * 1024;
+/// and rows that are known.
+const ANNOUNCED_ROWS: usize = 64 * 1024;
+
 /// Lines between two looks at the clock.
 const LOOK_LINES: u32 = 256;
 
@@ -34,6 +42,8 @@ pub(super) enum Mark {
     Row { what: What, key: Key, known: Known },
     /// Somebody is told that a row is gone.
     Deletion(Owed),
+    /// A row that was under way when the last sync died.
+    UnderWay(Key),
 }
 
 /// A deletion that has to be sent.
@@ -54,6 +64,9 @@ pub(super) struct Sending<'s> {
     told: &'s mut Told,
     failed: &'s HashMap<Key, Vec<Failed>>,
     around: Around,
+    blank: Blank,
+    /// Parts that are announced and not begun.
+    announced: BTreeSet<u8>,
     /// The rows that are worked on, by the first byte of their keys.
     groups: BTreeMap<u8, Working>,
     owed: Vec<Owed>,
@@ -74,12 +87,14 @@ pub(super) struct Around {
     pub(super) patience: Patience,
     pub(super) now: u64,
     pub(super) generation: u32,
-    /// How many syncs were completed.
-    pub(super) completed: u64,
+    /// How many syncs began to send.
+    pub(super) begun: u64,
     /// The destinations that rows can reach now,
     pub(super) on: HashSet<u32>,
     /// and those that they can't: they are told later.
     pub(super) off: HashSet<u32>,
+    /// Whether the grants that are known are of the same categories.
+    pub(super) same_categories: bool,
     /// Nothing is stored anywhere, and nothing noted.
     pub(super) dry_run: bool,
 }
@@ -99,6 +114,8 @@ impl<'s> Sending<'s> {
             told,
             failed,
             around,
+            blank: Blank::new(model),
+            announced: BTreeSet::new(),
             groups: BTreeMap::new(),
             owed: Vec::new(),
             lines: 0,
@@ -117,6 +134,10 @@ impl<'s> Sending<'s> {
         link: &mut Link<Mark>,
     ) -> Result<(), Ended> {
         let sent = self.send_all(compared, link);
+        for first in std::mem::take(&mut self.announced) {
+            self.store.put_under_way(first, None);
+        }
+        self.close_groups(0)?;
         self.save()?;
         sent
     }
@@ -125,12 +146,18 @@ impl<'s> Sending<'s> {
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
         let is_plain =
             compared.found() == self.store.snapshot()?.count() && !compared.has_repeated_ids()?;
-        for part in 0..=u8::MAX {
-            let ids = if is_plain { None } else { Some(compared.ids(part.into())?) };
-            let changes = compared.changes(part.into())?;
-            self.send_part(part, &changes, ids.as_ref(), link)?;
-            self.pay(link)?;
-            self.close_groups(OPEN_MAX)?;
+        let mut firsts = 0..=u8::MAX;
+        loop {
+            let parts = self.next_parts(&mut firsts, compared, is_plain)?;
+            if parts.is_empty() {
+                break;
+            }
+            self.announce(&parts)?;
+            for part in parts {
+                self.send_part(part, link)?;
+                self.pay(link)?;
+                self.close_groups(OPEN_MAX)?;
+            }
         }
         // What is settled by now may make deletions necessary.
         loop {
@@ -142,65 +169,86 @@ impl<'s> Sending<'s> {
         }
     }
 
-    fn send_part(
-        &mut self,
-        part: u8,
-        bytes: &[u8],
-        ids: Option<&Ids>,
-        link: &mut Link<Mark>,
-    ) -> Result<(), Ended> {
-        let mut rest = bytes;
-        let mut changes: Vec<Change<'_>> = std::iter::from_fn(|| Change::read(&mut rest)).collect();
-        // In the order of the keys, which is the order on the disk.
-        changes.sort_unstable_by_key(|change| u128::from_be_bytes(change.key));
+    /// The next parts in which there is something to do, as many as are announced together.
+    fn next_parts(
+        &self,
+        firsts: &mut RangeInclusive<u8>,
+        compared: &Comparison<'_>,
+        is_plain: bool,
+    ) -> Result<Vec<Part>, Ended> {
         let snapshot = self.store.snapshot()?;
-        let mut gone = Vec::new();
-        if let Some(ids) = ids {
-            snapshot.keys(part, |key| {
-                if !ids.contain(key) {
-                    gone.push(*key)
-                }
-            })?;
+        let (mut parts, mut bytes, mut rows) = (Vec::new(), 0, 0);
+        for first in firsts {
+            let same_categories = self.around.same_categories;
+            let part = Part::read(first, compared, is_plain, same_categories, &snapshot)?;
+            let Some(part) = part else { continue };
+            let size = part.size();
+            bytes += size.0;
+            rows += size.1;
+            parts.push(part);
+            if bytes >= ANNOUNCED_BYTES || rows >= ANNOUNCED_ROWS {
+                break;
+            }
         }
-        let repeats = ids.is_some_and(|ids| !ids.repeated.is_empty());
-        if changes.is_empty() && gone.is_empty() && !repeats {
+        Ok(parts)
+    }
+
+    /// Notes what is about to be sent: if this sync dies, the next one knows of it.
+    fn announce(&mut self, parts: &[Part]) -> Result<(), Ended> {
+        if self.around.dry_run {
             return Ok(());
         }
-        let group = snapshot.group(part)?;
-        if let Some(ids) = ids {
-            self.leave_repeated_out(ids, &mut changes, &group);
+        for part in parts {
+            let note = part.note(&self.around.on);
+            if !note.is_empty() {
+                // What is sent from now on differs from what later syncs send.
+                self.store.put_begun(self.around.begun + 1);
+                self.announced.insert(part.first);
+                self.store.put_under_way(part.first, Some(note));
+            }
         }
-        self.groups.insert(part, Working { group, open: 1 });
-        for change in &changes {
+        self.save()
+    }
+
+    fn send_part(&mut self, mut part: Part, link: &mut Link<Mark>) -> Result<(), Ended> {
+        part.count_repeated(self.told);
+        let first = part.first;
+        self.announced.remove(&first);
+        self.groups.insert(first, Working { group: part.take_group(), open: 1 });
+        for change in &part.changes() {
             self.send_row(change, link)?;
             self.look_up_now_and_then(link)?;
         }
-        for key in gone {
+        for (key, granted) in part.left_out {
+            self.send_left_out(key, granted, link)?;
+        }
+        for key in part.gone {
             self.find_gone(key);
         }
-        self.settled(part);
+        self.settled(first);
         Ok(())
     }
 
-    /// Which of several rows with the same id would be the right one nobody knows.
-    fn leave_repeated_out(&mut self, ids: &Ids, changes: &mut Vec<Change<'_>>, group: &Group) {
-        for (key, rows) in &ids.repeated {
-            let mut unchanged = *rows;
-            let mut id = None;
-            for change in changes.iter().filter(|change| change.key == *key) {
-                if change.what != What::Leave {
-                    self.told.take_back(change.kind);
-                }
-                unchanged -= 1;
-                id = Some(change.id.to_vec());
-            }
-            (0..unchanged).for_each(|_| self.told.take_back(Kind::Unchanged));
-            let id =
-                id.or_else(|| group.get(key).map(|known| known.id.clone())).unwrap_or_default();
-            self.told.counts.skipped += rows;
-            self.told.sample(format!("{} stands {rows} times", self.told.id(&id)));
+    /// A row that somebody has and that is left out: it may have to be taken back all the same.
+    fn send_left_out(
+        &mut self,
+        key: Key,
+        granted: [u64; 4],
+        link: &mut Link<Mark>,
+    ) -> Result<(), Ended> {
+        if self.model.on_withdrawal != OnWithdrawal::Delete {
+            return Ok(());
         }
-        changes.retain(|change| !ids.repeated.contains_key(&change.key));
+        let Some(working) = self.groups.get_mut(&key[0]) else { return Ok(()) };
+        let Some(known) = working.group.get(&key).cloned() else { return Ok(()) };
+        working.open += 1;
+        let mut line = Vec::new();
+        self.blank.write(Granted::from_words(granted), "", &mut line);
+        // Once the row comes right again, it is sent.
+        let granted = both(known.granted, granted);
+        let known = Known { hash: UNCERTAIN, granted, sent: None, ..known };
+        let mark = Mark::Row { what: What::Withdraw, key, known };
+        link.send("#judge", &line, mark, &mut |mark, outcome| self.apply(mark, outcome))
     }
 
     fn send_row(&mut self, change: &Change<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
@@ -221,6 +269,7 @@ impl<'s> Sending<'s> {
                 (What::Add | What::Update, _) | (_, None) => Vec::new(),
                 (_, Some(known)) => known.fresh.clone(),
             },
+            sent: None,
             id: change.id.to_vec(),
         };
         match change.what {
@@ -235,6 +284,8 @@ impl<'s> Sending<'s> {
                 return Ok(());
             }
             What::Add | What::Update | What::Retry | What::Judge => {}
+            // These are no rows of the query.
+            What::Withdraw | What::Gone => return Ok(self.settled(key[0])),
         }
         let section = match change.what {
             _ if self.around.dry_run => "#judge".to_owned(),
@@ -243,7 +294,7 @@ impl<'s> Sending<'s> {
                 Some(to) => section("#events", &to),
                 None => "#events".to_owned(),
             },
-            What::Add | What::Update | What::Note | What::Leave => "#events".to_owned(),
+            _ => "#events".to_owned(),
         };
         let mark = Mark::Row { what: change.what, key, known };
         link.send(&section, change.line, mark, &mut |mark, outcome| self.apply(mark, outcome))
@@ -297,7 +348,7 @@ impl<'s> Sending<'s> {
         for one in owed {
             line.clear();
             let id = String::from_utf8_lossy(&one.known.id);
-            let message = deletion_message(&one, self.around.completed);
+            let message = deletion_message(&one);
             deletion(self.model, &id, &message, &mut line);
             let section = section("#deletions", &one.to);
             let mark = Mark::Deletion(one);
@@ -311,10 +362,16 @@ impl<'s> Sending<'s> {
         match mark {
             Mark::Row { what, key, known } => self.settle_row(what, key, known, outcome),
             Mark::Deletion(owed) => self.settle_deletion(owed, outcome),
+            // Asked before anything is sent.
+            Mark::UnderWay(_) => {}
         }
     }
 
     fn settle_row(&mut self, what: What, key: Key, mut known: Known, outcome: &Outcome) {
+        if what == What::Withdraw && self.lost(&known, outcome).is_empty() {
+            // It stays as it was.
+            return self.settled(key[0]);
+        }
         if let Some(reason) = &outcome.rejected {
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: rejected as {reason}"));
@@ -322,25 +379,31 @@ impl<'s> Sending<'s> {
             self.note(key, Some(known));
             return;
         }
-        self.told.counts.refused += u64::from(!outcome.refused.is_empty());
-        let is_sent = what != What::Judge && !outcome.stored.is_empty();
-        self.told.counts.sent += u64::from(is_sent);
-        let lost: Vec<u32> =
-            known.held.iter().copied().filter(|id| outcome.refused.contains(id)).collect();
-        if what != What::Judge {
+        let is_judged = matches!(what, What::Judge | What::Withdraw);
+        self.told.counts.refused +=
+            u64::from(what != What::Withdraw && !outcome.refused.is_empty());
+        self.told.counts.sent += u64::from(!is_judged && !outcome.stored.is_empty());
+        let lost = self.lost(&known, outcome);
+        if !is_judged {
             known.fresh.extend(outcome.stored.iter().filter(|id| !known.held.contains(id)));
             known.held.extend(&outcome.stored);
             known.held.sort_unstable();
             known.held.dedup();
         }
         self.note_failed(what, key, None);
-        let lost = self.present(&lost);
         if self.model.on_withdrawal == OnWithdrawal::Delete && !lost.is_empty() {
             self.told.counts.withdrawn += 1;
             self.owed.push(Owed { key, to: lost, known, is_gone: false });
         } else {
             self.note(key, Some(known));
         }
+    }
+
+    /// Those who have the row and must not have it any more.
+    fn lost(&self, known: &Known, outcome: &Outcome) -> Vec<u32> {
+        let refused: Vec<u32> =
+            known.held.iter().copied().filter(|id| outcome.refused.contains(id)).collect();
+        self.present(&refused)
     }
 
     /// A newer version has its own fate; one that was tried again is not due until it is rejected again.
@@ -401,8 +464,12 @@ impl<'s> Sending<'s> {
 
     /// Saves, and lets go of groups that are done, once there are more than so many.
     fn close_groups(&mut self, max: usize) -> Result<(), Ended> {
-        let done = self.groups.values().filter(|working| working.open == 0).count();
-        if done > max {
+        let is_done = |(first, working): (&u8, &Working)| (working.open == 0).then_some(*first);
+        let done: Vec<u8> = self.groups.iter().filter_map(is_done).collect();
+        if done.len() > max {
+            if !self.around.dry_run {
+                done.iter().for_each(|first| self.store.put_under_way(*first, None));
+            }
             self.save()?;
             self.groups.retain(|_, working| working.open > 0);
         }
@@ -436,11 +503,10 @@ fn section(word: &str, to: &[u32]) -> String {
     format!("{word} to={}", to.join(","))
 }
 
-/// Told again, it has the same.
-fn deletion_message(owed: &Owed, completed: u64) -> String {
+/// Told again, it has the same: nothing was sent in between under the same message.
+fn deletion_message(owed: &Owed) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"deletion").update(&owed.key).update(&owed.known.message);
-    hasher.update(&completed.to_le_bytes());
     let mut message = [0; 16];
     message.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     message_id(&owed.key, &message)

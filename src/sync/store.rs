@@ -29,6 +29,8 @@ const HASHES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("hashes");
 const ROWS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rows");
 /// Rejected rows by key.
 const FAILED: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("failed");
+/// What is being sent, by the first byte of its keys: `under_way.rs` knows the bytes.
+const UNDER_WAY: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("under way");
 /// The rest.
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 
@@ -36,8 +38,8 @@ const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 const GENERATION: &str = "generation";
 /// The categories whose grants rows keep.
 const CATEGORIES: &str = "categories";
-/// How many syncs were completed.
-const COMPLETED: &str = "completed";
+/// How many syncs began to send.
+const BEGUN: &str = "begun";
 /// The destinations that were on then.
 const ON: &str = "on";
 /// How many rows there are.
@@ -74,6 +76,7 @@ pub(super) fn part_of(key: &Key) -> u32 {
 }
 
 /// The rows whose keys begin with one byte; what was changed of them is written back.
+#[derive(Default)]
 pub(super) struct Group {
     first: u8,
     rows: BTreeMap<Key, Known>,
@@ -86,6 +89,11 @@ impl Group {
     /// A row.
     pub(super) fn get(&self, key: &Key) -> Option<&Known> {
         self.rows.get(key)
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Puts a row, or takes it out.
@@ -120,8 +128,12 @@ impl Group {
 pub(super) struct Store {
     path: PathBuf,
     database: Database,
-    /// Rejections that are not written yet.
+    /// Rejections that are not written yet,
     failed: HashMap<Key, Vec<Failed>>,
+    /// and what is under way, `None` for what is not any more.
+    under_way: BTreeMap<u8, Option<Vec<u8>>>,
+    /// How many syncs began to send, if it is to be written.
+    begun: Option<u64>,
 }
 
 /// The rows as they were at one time.
@@ -152,7 +164,13 @@ impl Store {
         };
         begin(folder, &path, open).map_err(|error| failed(&error))?;
         let database = open(&path).map_err(|error| failed(&error))?;
-        let store = Self { path: path.clone(), database, failed: HashMap::new() };
+        let store = Self {
+            path: path.clone(),
+            database,
+            failed: HashMap::new(),
+            under_way: BTreeMap::new(),
+            begun: None,
+        };
         // Reading needs the tables to be there.
         store.write(|_| Ok(())).map_err(|error| failed(&error))?;
         Ok(store)
@@ -221,9 +239,9 @@ impl Store {
         .map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// How many syncs were completed.
-    pub(super) fn completed(&self) -> Result<u64, StateError> {
-        Ok(self.about(COMPLETED)?.map_or(0, |bytes| number(&bytes)))
+    /// How many syncs began to send.
+    pub(super) fn begun(&self) -> Result<u64, StateError> {
+        Ok(self.about(BEGUN)?.map_or(0, |bytes| number(&bytes)))
     }
 
     /// The destinations that were on in the last sync that was completed, by stable ID.
@@ -234,11 +252,9 @@ impl Store {
 
     /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
     pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
-        let completed = self.completed()? + 1;
         let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
         let done = self.write(|writing| {
             let mut about = writing.open_table(ABOUT)?;
-            about.insert(COMPLETED, completed.to_le_bytes().as_slice())?;
             about.insert(ON, on.as_slice())?;
             about.insert(CATEGORIES, categories)?;
             Ok(())
@@ -251,16 +267,48 @@ impl Store {
         self.failed.insert(key, list);
     }
 
+    /// Puts how many syncs began to send among what is to be written.
+    pub(super) fn put_begun(&mut self, begun: u64) {
+        self.begun = Some(begun);
+    }
+
+    /// Puts what is being sent of the rows whose keys begin with this byte among what is to be written;
+    /// `None` when it is all noted.
+    pub(super) fn put_under_way(&mut self, first: u8, what: Option<Vec<u8>>) {
+        self.under_way.insert(first, what);
+    }
+
+    /// What was being sent when the last sync died, by the first byte of its keys.
+    pub(super) fn under_way(&self) -> Result<Vec<u8>, StateError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.begin_read()?.open_table(UNDER_WAY)?;
+            table.iter()?.map(|entry| Ok(entry?.0.value())).collect()
+        };
+        read().map_err(|error| unreadable(&self.path, &error))
+    }
+
+    /// What was being sent of the rows whose keys begin with this byte.
+    pub(super) fn under_way_of(&self, first: u8) -> Result<Vec<u8>, StateError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.begin_read()?.open_table(UNDER_WAY)?;
+            Ok(table.get(first)?.map(|value| value.value().to_vec()).unwrap_or_default())
+        };
+        read().map_err(|error| unreadable(&self.path, &error))
+    }
+
     /// Makes everything durable that was put, the changed rows of these groups among it.
     pub(super) fn save<'g>(
         &mut self,
         groups: impl Iterator<Item = &'g mut Group>,
     ) -> Result<(), StateError> {
         let mut groups: Vec<&mut Group> = groups.filter(|group| group.touched != 0).collect();
-        if groups.is_empty() && self.failed.is_empty() {
+        let is_idle = self.failed.is_empty() && self.under_way.is_empty() && self.begun.is_none();
+        if groups.is_empty() && is_idle {
             return Ok(());
         }
         let failed = std::mem::take(&mut self.failed);
+        let under_way = std::mem::take(&mut self.under_way);
+        let begun = self.begun.take();
         let done = self.write(|writing| {
             let mut change = 0;
             for group in &mut groups {
@@ -272,12 +320,22 @@ impl Store {
             let count = about.get(COUNT)?.map_or(0, |it| number(it.value()));
             let count = count.saturating_add_signed(change);
             about.insert(COUNT, count.to_le_bytes().as_slice())?;
+            if let Some(begun) = begun {
+                about.insert(BEGUN, begun.to_le_bytes().as_slice())?;
+            }
             let mut table = writing.open_table(FAILED)?;
             for (key, list) in &failed {
                 if list.is_empty() {
                     table.remove(key)?;
                 } else {
                     table.insert(key, failed::encode(list).as_slice())?;
+                }
+            }
+            let mut table = writing.open_table(UNDER_WAY)?;
+            for (first, what) in &under_way {
+                match what {
+                    Some(bytes) => drop(table.insert(first, bytes.as_slice())?),
+                    None => drop(table.remove(first)?),
                 }
             }
             Ok(())
@@ -295,6 +353,7 @@ impl Store {
             writing.open_table(table)?;
         }
         writing.open_table(FAILED)?;
+        writing.open_table(UNDER_WAY)?;
         writing.open_table(ABOUT)?;
         work(&writing)?;
         Ok(writing.commit()?)
@@ -450,7 +509,10 @@ mod tests {
         assert!(!store.has_categories(b"a").unwrap());
         store.complete(&[3, 7], b"a").unwrap();
         assert!(store.has_categories(b"a").unwrap());
-        assert_eq!((store.completed().unwrap(), store.were_on().unwrap()), (1, vec![3, 7]));
+        assert_eq!(store.were_on().unwrap(), vec![3, 7]);
+        store.put_under_way(1, Some(b"one".to_vec()));
+        store.put_under_way(2, Some(b"two".to_vec()));
+        store.put_begun(5);
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
         store.save([&mut group, &mut other].into_iter()).unwrap();
         drop(store);
@@ -458,6 +520,8 @@ mod tests {
         let mut store = Store::open(folder.path()).unwrap();
         let snapshot = store.snapshot().unwrap();
         assert_eq!(snapshot.count(), 5);
+        assert_eq!((store.begun().unwrap(), store.under_way().unwrap()), (5, vec![1, 2]));
+        assert_eq!(store.under_way_of(2).unwrap(), b"two");
         assert_eq!(store.generation(false).unwrap(), 1);
         assert_eq!(store.failed(10).unwrap(), HashMap::from([(keys[0], vec![failed])]));
         let mut seen = Vec::new();
@@ -471,11 +535,13 @@ mod tests {
             group.put(*key, None);
         }
         store.put_failed(keys[0], Vec::new());
+        store.put_under_way(1, None);
         store.save([&mut group].into_iter()).unwrap();
         let now = store.snapshot().unwrap();
         assert_eq!((now.count(), snapshot.count()), (3, 5), "a snapshot stays as it is");
         assert!(now.rows(part_of(&keys[0])).unwrap().is_empty());
         assert!(store.failed(10).unwrap().is_empty());
+        assert_eq!(store.under_way().unwrap(), vec![2]);
         // Saved once more, nothing changes.
         store.save([&mut group].into_iter()).unwrap();
         assert_eq!(store.snapshot().unwrap().count(), 3);

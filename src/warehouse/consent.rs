@@ -20,6 +20,12 @@ impl Granted {
         self.0
     }
 
+    /// From such bits.
+    #[must_use]
+    pub fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
     pub(super) fn grant(&mut self, position: usize) {
         if let Some(word) = self.0.get_mut(position / 64) {
             *word |= 1 << (position % 64);

@@ -1,5 +1,7 @@
 //! What a row becomes: a template with places for columns, compiled once. Pure.
 
+use std::convert::Infallible;
+
 use super::cell::{Column, write_string};
 use super::consent::Granted;
 use crate::config::{Model, ModelConsent, Nulls, Template};
@@ -117,6 +119,24 @@ impl Mapping {
 fn is_absent(part: &Part, row: &Row<'_>) -> bool {
     let Part::Column(at) = part else { return false };
     row.columns[*at].as_ref().is_none_or(|column| column.is_absent(row.row))
+}
+
+/// Events without the values of a row, its consent alone: to ask who may have it.
+#[derive(Debug)]
+pub struct Blank(Mapping);
+
+impl Blank {
+    /// Those of a model.
+    #[must_use]
+    pub fn new(model: &Model) -> Self {
+        let Ok(mapping) = Mapping::new(model, |_| Ok::<_, Infallible>(0));
+        Self(mapping)
+    }
+
+    /// Appends one as a line without its end.
+    pub fn write(&self, granted: Granted, message_id: &str, into: &mut Vec<u8>) {
+        self.0.write(&Row { columns: &[None], row: 0, message_id, granted }, into);
+    }
 }
 
 /// Appends the line of a deletion, without its end: `id_json` is all that it has of the row.

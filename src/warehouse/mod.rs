@@ -18,5 +18,5 @@ mod row;
 pub use consent::Granted;
 pub use driver::{Batches, Connection, Dialect, driver_help, open, open_to_write};
 pub use error::{Error, Failure};
-pub use mapping::deletion;
+pub use mapping::{Blank, deletion};
 pub use row::{BoundBatch, RowShape};

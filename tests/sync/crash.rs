@@ -73,7 +73,9 @@ impl Trial {
             // Thousands of rows in a message help nobody.
             let lacks = expected.iter().find(|(id, event)| replica.rows().get(*id) != Some(event));
             let surplus = replica.rows().keys().find(|id| !expected.contains_key(*id));
-            assert_eq!((lacks, surplus), (None, None), "{what}: {rule:?}");
+            let wrong = lacks.map(|(id, _)| id).or(surplus);
+            let arrived = wrong.map(|id| replica.arrived(id));
+            assert_eq!((lacks, surplus), (None, None), "{what}: {rule:?}; {arrived:#?}");
         }
         let counts = crate::world::counts(&self.world.run(""));
         let rows = self.table.len();
@@ -177,17 +179,54 @@ impl Trial {
     }
 }
 
-#[test]
-fn a_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
+/// Every write of a small sync with changes of all kinds. `meanwhile` is done before the sync that
+/// completes it.
+fn at_every_write(meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
     let Some(mut trial) = traced() else { return };
     trial.complete("the first sync");
     for number in 1.. {
+        let before = trial.table.clone();
         trial.change(40);
         if !trial.killed_at(number) {
             return;
         }
+        meanwhile(&mut trial, before);
         trial.complete(&format!("write {number}"));
     }
+}
+
+#[test]
+fn a_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
+    at_every_write(|_, _| {});
+}
+
+/// What was sent and not noted is known to have been sent.
+#[test]
+fn rows_that_become_what_they_were_after_a_crash_are_so_everywhere() {
+    at_every_write(|trial, before| {
+        trial.table = before;
+        write(&trial.world, &trial.table);
+    });
+}
+
+#[test]
+fn rows_that_change_again_after_a_crash_are_right_everywhere() {
+    at_every_write(|trial, _| trial.change(40));
+}
+
+/// The second crash must not forget what the first one left.
+#[test]
+fn rows_that_become_what_they_were_after_two_crashes_are_so_everywhere() {
+    at_every_write(|trial, before| {
+        let between = std::mem::replace(&mut trial.table, before.clone());
+        for table in [before, between] {
+            let number = trial.rng.usize(20..60);
+            trial.table = table;
+            write(&trial.world, &trial.table);
+            trial.killed_at(number);
+        }
+        trial.change(40);
+    });
 }
 
 #[test]

@@ -72,21 +72,21 @@ impl Rule {
 
 /// What a destination must hold, from one sync to the next.
 pub(crate) fn expected(rule: &Rule, before: &Rows, table: &[Row]) -> Rows {
-    let mut times = BTreeMap::new();
+    let mut by_id: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
     for row in table.iter().filter(|row| row.id.is_some()) {
-        *times.entry(json!(row.id).to_string()).or_insert(0) += 1;
+        by_id.entry(json!(row.id).to_string()).or_default().push(row);
     }
-    let mut rows = Rows::new();
-    for row in table {
-        let id = json!(row.id).to_string();
-        match times.get(&id) {
-            Some(1) if rule.admits(row) => drop(rows.insert(id, row.event())),
-            // Which one is right nobody knows: what was sent stays.
-            Some(2..) => drop(before.get(&id).map(|event| rows.insert(id, event.clone()))),
-            _ => {}
-        }
-    }
-    rows
+    let event = |(id, rows): (String, Vec<&Row>)| {
+        let grants = |at: usize| Some(rows.iter().all(|row| row.grants[at] == Some(true)));
+        let certain = Row { grants: [grants(0), grants(1)], ..rows[0].clone() };
+        let event = match rows[..] {
+            [row] => row.event(),
+            // Which one is right nobody knows: what was sent stays, as far as all of them grant it.
+            _ => before.get(&id)?.clone(),
+        };
+        rule.admits(&certain).then_some((id, event))
+    };
+    by_id.into_iter().filter_map(event).collect()
 }
 
 pub(crate) fn write(world: &World, table: &[Row]) {

@@ -15,6 +15,8 @@ pub(crate) struct Replica {
     lines: BTreeMap<String, String>,
     /// The last message of each row.
     last: BTreeMap<String, Value>,
+    /// All lines of a row.
+    arrived: BTreeMap<String, Vec<String>>,
     /// Whether a line may come again, as after a crash.
     may_repeat: bool,
     /// Lines that came again.
@@ -41,6 +43,7 @@ impl Replica {
         let message = event.as_object_mut().unwrap().remove("messageId").unwrap();
         let message = message.as_str().unwrap().to_owned();
         let id = event["userId"].to_string();
+        self.arrived.entry(id.clone()).or_default().push(line.to_owned());
         if let Some(known) = self.lines.insert(message.clone(), line.to_owned()) {
             assert!(self.may_repeat, "{name} got a messageId twice: {known} and {line}");
             assert_eq!(known, line, "{name}: one messageId, two events");
@@ -49,6 +52,11 @@ impl Replica {
             return;
         }
         let last = self.last.insert(id.clone(), event.clone());
+        if self.may_repeat && event["type"] == "delete" && last.as_ref() == Some(&event) {
+            // Between the two, it may have been sent something, for all that is known after a crash.
+            self.repeated += 1;
+            return;
+        }
         assert_ne!(last.as_ref(), Some(&event), "{name} got the same twice under two messageIds");
         if event["type"] == "delete" {
             assert_eq!(
@@ -61,6 +69,11 @@ impl Replica {
         } else {
             self.rows.insert(id, event);
         }
+    }
+
+    /// All that came of a row.
+    pub(crate) fn arrived(&self, id: &str) -> &[String] {
+        self.arrived.get(id).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn rows(&self) -> &Rows {
