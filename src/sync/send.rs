@@ -285,7 +285,10 @@ impl<'s> Sending<'s> {
             }
             What::Add | What::Update | What::Retry | What::Judge => {}
             // These are no rows of the query.
-            What::Withdraw | What::Gone => return Ok(self.settled(key[0])),
+            What::Withdraw | What::Gone => {
+                self.settled(key[0]);
+                return Ok(());
+            }
         }
         let section = match change.what {
             _ if self.around.dry_run => "#judge".to_owned(),
