@@ -1,5 +1,6 @@
 //! Syncs of a model beside a bare loop that fetches the same query through the same driver and throws
-//! the rows away: rows a second on the wall, in turns, and the largest RSS of the sync's process.
+//! the rows away: rows a second on the wall, in turns, the CPU time of the daemon and of the sync's process,
+//! and the largest RSS of the latter.
 //!
 //! `ROWS` and `ROUNDS` say how much. Without more it is the embedded engine; with `DRIVER`, `URI` and,
 //! where the driver is not found by its name, `DRIVER_PATH`, another one (a table `consentd_bench` is
@@ -37,21 +38,23 @@ fn main() {
     for _ in 0..rounds {
         let _ = fs::remove_dir_all(folder.path().join("state"));
         let daemon = Daemon::start(&path);
-        let bare = [bare(&config, rows), 0.0];
-        let (added, one) = daemon.sync(rows, "added");
-        let (same, other) = daemon.sync(rows, "unchanged");
+        let bare = [bare(&config, rows)];
+        let added = daemon.sync(rows, "added");
+        let same = daemon.sync(rows, "unchanged");
         let bare = f64::midpoint(bare[0], self::bare(&config, rows));
-        rss = rss.max(one).max(other);
-        println!(
-            "bare {:.0} rows/s, first sync {:.0} ({:.2}), unchanged {:.0} ({:.2})",
-            rows as f64 / bare,
-            rows as f64 / added,
-            bare / added,
-            rows as f64 / same,
-            bare / same
-        );
-        first.push(bare / added);
-        unchanged.push(bare / same);
+        rss = rss.max(added.rss_kib).max(same.rss_kib);
+        println!("bare {:.0} rows/s", rows as f64 / bare);
+        for (what, sync) in [("first sync", &added), ("unchanged", &same)] {
+            println!(
+                "{what} {:.0} rows/s ({:.2}), CPU seconds: daemon {:.2}, sync {:.2}",
+                rows as f64 / sync.seconds,
+                bare / sync.seconds,
+                sync.daemon_cpu,
+                sync.child_cpu,
+            );
+        }
+        first.push(bare / added.seconds);
+        unchanged.push(bare / same.seconds);
     }
     println!(
         "{rows} rows, medians of {rounds}: first sync {:.2} of the bare loop, unchanged {:.2}; largest \
@@ -152,6 +155,14 @@ fn bare(config: &Config, rows: u64) -> f64 {
 
 struct Daemon(Child);
 
+/// What a sync took.
+struct Took {
+    seconds: f64,
+    rss_kib: u64,
+    daemon_cpu: f64,
+    child_cpu: f64,
+}
+
 impl Daemon {
     fn start(config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_consentd"));
@@ -163,17 +174,21 @@ impl Daemon {
         daemon
     }
 
-    /// Seconds, and the largest RSS in KiB. All rows must count as `change`.
-    fn sync(&self, rows: u64, change: &str) -> (f64, u64) {
+    /// All rows must count as `change`.
+    fn sync(&self, rows: u64, change: &str) -> Took {
         let (over, largest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let watched = (Arc::clone(&over), Arc::clone(&largest), self.0.id());
         let watch = spawn(move || {
+            let mut child = None;
             while !watched.0.load(Relaxed) {
-                watched.1.fetch_max(children_rss(watched.2), Relaxed);
                 sleep(Duration::from_millis(20));
+                // Looked for once: to look through all processes takes longer than a sync has time for.
+                child = child.or_else(|| child_of(watched.2));
+                watched.1.fetch_max(child.and_then(peak_rss).unwrap_or(0), Relaxed);
             }
         });
         let before = history(&ask("GET", "/syncs/bench")).len();
+        let cpu = self.cpu();
         ask("POST", "/syncs/bench");
         let record = loop {
             sleep(Duration::from_millis(50));
@@ -187,7 +202,26 @@ impl Daemon {
         assert_eq!((&record["state"], &record[change]), (&"done".into(), &rows.into()), "{record}");
         let time = |key: &str| record[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         let took = time("end").duration_since(time("start"));
-        (took.as_secs_f64(), largest.load(Relaxed))
+        let now = self.cpu();
+        Took {
+            seconds: took.as_secs_f64(),
+            rss_kib: largest.load(Relaxed),
+            daemon_cpu: now.0 - cpu.0,
+            child_cpu: now.1 - cpu.1,
+        }
+    }
+
+    /// CPU seconds of the daemon, and of its children that have ended.
+    fn cpu(&self) -> (f64, f64) {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        // Behind the name, which may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let sum = |at: usize| {
+            let two = fields[at..at + 2].iter().map(|field| field.parse::<f64>().unwrap());
+            two.sum::<f64>() / ticks
+        };
+        (sum(11), sum(13))
     }
 }
 
@@ -212,15 +246,21 @@ fn ask(method: &str, path: &str) -> Value {
     serde_json::from_str(body.trim()).unwrap_or_default()
 }
 
-/// The largest RSS so far of the processes whose parent this is, in KiB.
-fn children_rss(parent: u32) -> u64 {
+/// A process whose parent this is.
+fn child_of(parent: u32) -> Option<u32> {
     let parent = format!("PPid:\t{parent}");
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let status = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("status")).ok();
-    let children = processes.filter_map(status).filter(|it| it.lines().any(|line| line == parent));
-    let peak = |status: String| {
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    children.filter_map(peak).max().unwrap_or(0)
+    let ids = fs::read_dir("/proc").unwrap().flatten();
+    let mut ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.find(|id| status(*id).is_some_and(|status| status.lines().any(|line| line == parent)))
+}
+
+/// The largest RSS of a process so far, in KiB.
+fn peak_rss(id: u32) -> Option<u64> {
+    let status = status(id)?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn status(id: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{id}/status")).ok()
 }

@@ -99,17 +99,25 @@ impl<'b> Change<'b> {
 }
 
 /// The `messageId` of a row: its key, and what tells its versions apart.
-pub(super) fn message_id(key: &Key, message: &Digest) -> String {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(65);
-    for (at, byte) in key.iter().chain(message).enumerate() {
-        if at == key.len() {
-            text.push('-');
+pub(super) struct MessageId([u8; 65]);
+
+impl MessageId {
+    pub(super) fn new(key: &Key, message: &Digest) -> Self {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 65];
+        let (front, back) = text.split_at_mut(32);
+        for (digest, text) in [(key, front), (message, &mut back[1..])] {
+            for (byte, digits) in digest.iter().zip(text.as_chunks_mut::<2>().0) {
+                *digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+            }
         }
-        text.push(HEX[usize::from(byte >> 4)].into());
-        text.push(HEX[usize::from(byte & 15)].into());
+        Self(text)
     }
-    text
+
+    pub(super) fn as_str(&self) -> &str {
+        // Digits are text.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// The two halves of a `messageId` of ours.
@@ -159,9 +167,10 @@ mod tests {
     #[test]
     fn a_message_id_leads_back_to_its_row() {
         let (key, message) = ([0xA5; 16], [0x0F; 16]);
-        let text = message_id(&key, &message);
+        let id = MessageId::new(&key, &message);
+        let text = id.as_str();
         assert_eq!(text.len(), 65);
-        assert_eq!(read_message_id(&text), Some((key, message)));
+        assert_eq!(read_message_id(text), Some((key, message)));
         for wrong in
             ["", "-", &text[1..], &text[..64], &text.replace('-', ":"), &text.replace('a', "+")]
         {

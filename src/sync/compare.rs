@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::change::{Change, Kind, What, message_id};
+use super::change::{Change, Kind, MessageId, What};
 use super::failed::{Failed, Patience};
 use super::known::{Digest, Key, Known};
 use super::link::Ended;
@@ -55,6 +55,8 @@ pub(super) struct Difference<'m> {
     /// Rows that are to be sent or noted.
     changes: Scatter,
     found: u64,
+    /// Whether the decision on each of them depends on what the row grants alone.
+    is_decided_by_grants: bool,
     /// Reused from row to row.
     id: Vec<u8>,
     line: Vec<u8>,
@@ -91,6 +93,15 @@ struct Row {
     row: usize,
 }
 
+/// A row that is to be put aside.
+struct Changed<'r> {
+    row: &'r Row,
+    /// What is to be done although it is as it was.
+    unchanged: Option<What>,
+    /// What was known of it.
+    before: Option<Box<Known>>,
+}
+
 impl Window<'_> {
     /// Whether the rows are to be compared before more come.
     pub(super) fn is_full(&self) -> bool {
@@ -118,6 +129,7 @@ impl<'m> Comparison<'m> {
                 basis,
                 changes: Scatter::new(folder, CHANGES_BYTES),
                 found: 0,
+                is_decided_by_grants: true,
                 id: Vec::new(),
                 line: Vec::new(),
             },
@@ -133,6 +145,11 @@ impl<'m> Comparison<'m> {
     /// Rows that the last sync knew, those that stand twice counted twice.
     pub(super) fn found(&self) -> u64 {
         self.difference.found
+    }
+
+    /// Whether the decision on each event depends on what its row grants alone.
+    pub(super) fn is_decided_by_grants(&self) -> bool {
+        self.difference.is_decided_by_grants
     }
 
     /// Whether an id stands more than once. Two threads look: they are all that there is to do.
@@ -228,7 +245,21 @@ impl Difference<'_> {
     /// [`Ended`]
     pub(super) fn compare(&mut self, window: Window<'_>, told: &mut Told) -> Result<(), Ended> {
         let Window { batches, mut rows, .. } = window;
+        self.is_decided_by_grants &= batches.iter().all(BoundBatch::is_decided_by_grants);
         rows.sort_unstable_by_key(|row| u128::from_be_bytes(row.key));
+        let mut changed = self.find_changed(&rows, told)?;
+        // Read in the order in which they lie in memory, which is several times faster.
+        changed.sort_unstable_by_key(|changed| (changed.row.batch, changed.row.row));
+        changed.iter().try_for_each(|one| self.put_aside(one, &batches[one.row.batch], told))
+    }
+
+    /// The rows that are to be put aside, of rows in the order of their keys.
+    fn find_changed<'r>(
+        &mut self,
+        rows: &'r [Row],
+        told: &mut Told,
+    ) -> Result<Vec<Changed<'r>>, Ended> {
+        let mut changed = Vec::new();
         for of_part in rows.chunk_by(|one, other| part_of(&one.key) == part_of(&other.key)) {
             let part = part_of(&of_part[0].key);
             let hashes = self.snapshot.hashes(part)?;
@@ -258,7 +289,7 @@ impl Difference<'_> {
                         at.ok().map(|at| &details[at].1)
                     }
                 };
-                let what = match before {
+                let unchanged = match before {
                     Some(_) if is_due => Some(What::Retry),
                     Some(known) if is_same => {
                         let holds = |id| known.held.contains(id);
@@ -270,22 +301,23 @@ impl Difference<'_> {
                     }
                     _ => None,
                 };
-                self.put_aside(row, &batches[row.batch], what, before, told)?;
+                let before = before.map(|known| Box::new(known.clone()));
+                changed.push(Changed { row, unchanged, before });
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     fn put_aside(
         &mut self,
-        row: &Row,
+        changed: &Changed<'_>,
         batch: &BoundBatch<'_>,
-        unchanged: Option<What>,
-        before: Option<&Known>,
         told: &mut Told,
     ) -> Result<(), Ended> {
+        let Changed { row, unchanged, before } = changed;
+        let before = before.as_deref();
         let granted = batch.granted(row.row).words();
-        let (what, kind) = match (before, unchanged) {
+        let (what, kind) = match (before, *unchanged) {
             (_, Some(what)) => (what, Kind::Unchanged),
             (Some(known), None) => {
                 let kind = self.kind(known, granted);
@@ -305,7 +337,8 @@ impl Difference<'_> {
         batch.id(row.row, id);
         line.clear();
         if what != What::Note {
-            batch.event(row.row, &message_id(&row.key, &message), line);
+            let message_id = MessageId::new(&row.key, &message);
+            batch.event(row.row, message_id.as_str(), line);
         }
         let bytes_max = self.model.limits.row_bytes.min(self.basis.max_event_bytes);
         let what = if line.len() > bytes_max {
@@ -374,7 +407,7 @@ fn hash(generation: u32, batch: &BoundBatch<'_>, row: usize, content: &mut Vec<u
 pub fn first_message_id(model: &Model, batch: &BoundBatch<'_>, row: usize, id: &[u8]) -> String {
     let key = digest(blake3::keyed_hash(&rows_key(model), id));
     let hash = hash(0, batch, row, &mut Vec::new());
-    message_id(&key, &message(&key, &hash, None, 0))
+    MessageId::new(&key, &message(&key, &hash, None, 0)).as_str().to_owned()
 }
 
 fn digest(hash: blake3::Hash) -> Digest {

@@ -22,8 +22,6 @@ pub(super) type Digest = [u8; 16];
 
 /// The bit of a stable ID that says that its destination has no version but the last.
 const FRESH: u32 = 1 << 31;
-const HEAD_BYTES: usize = 38;
-const GRANTED_BYTES: usize = 32;
 
 /// The hash of a row of which is not certain which version its destinations have: no content has it, so
 /// that the row counts as changed.
@@ -52,9 +50,8 @@ impl Known {
         self.hash == Digest::default()
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let beside = 4 * self.held.len() + self.sent.map_or(0, |sent| sent.len());
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + 2 + GRANTED_BYTES + beside + self.id.len());
+    /// Appends its bytes.
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.hash);
         bytes.extend_from_slice(&self.message);
         bytes.extend_from_slice(&self.generation.to_le_bytes());
@@ -73,7 +70,6 @@ impl Known {
         }
         bytes.extend_from_slice(self.sent.as_ref().map_or(&[], |sent| sent.as_slice()));
         bytes.extend_from_slice(&self.id);
-        bytes
     }
 
     /// `None` for bytes that no row has.
@@ -145,7 +141,8 @@ mod tests {
                 sent: (held % 2 == 1).then_some([3; 16]),
                 id: b"\"a b\"".to_vec(),
             };
-            let bytes = known.encode();
+            let mut bytes = Vec::new();
+            known.encode(&mut bytes);
             assert_eq!(Known::decode(&bytes), Some(known));
             let whole = bytes.len() - 5;
             assert!((0..whole).all(|len| Known::decode(&bytes[..len]).is_none()), "{held}");

@@ -2,7 +2,7 @@
 //!
 //! Runs in a process of its own (`consentd sync-child`), which the daemon starts. Owns the state of the
 //! last sync (`store.rs`), the comparison (`compare.rs`), the order in which changes are sent
-//! (`part.rs`, `send.rs`) and what becomes of those that a dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
+//! (`part.rs`, `announce.rs`, `send.rs`) and what becomes of those that a dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
 //! every event, and the daemon says what became of each line.
 //!
 //! What always holds: nothing is sent before the query has ended well; the state of a row moves on only
@@ -10,6 +10,7 @@
 //! knows what may have been sent;
 //! memory does not depend on the number of rows.
 
+mod announce;
 mod change;
 mod compare;
 mod failed;

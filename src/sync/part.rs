@@ -10,9 +10,11 @@ use super::known::{Key, Known, UNCERTAIN};
 use super::link::Ended;
 use super::store::{Group, Snapshot};
 use super::told::Told;
+use super::under_way::Note;
+use crate::warehouse::Blank;
 
 /// Which categories a row grants.
-type Grants = [u64; 4];
+pub(super) type Grants = [u64; 4];
 
 /// Rows whose keys begin with one byte, and what changed of them.
 pub(super) struct Part {
@@ -132,26 +134,27 @@ impl Part {
         changed.into_iter().filter_map(grants).collect()
     }
 
-    /// What the next sync has to know if this one dies while it sends. The event stands in it only where
-    /// it can reach somebody of `on` who has not got the row already.
-    pub(super) fn note(&self, on: &HashSet<u32>) -> Vec<u8> {
-        let mut note = Vec::with_capacity(self.changes.len());
+    /// What the next sync has to know if this one dies while it sends; empty if that is nothing. An event
+    /// stands in it only where it can reach somebody of `on` who has not got the row already. With `blank`,
+    /// one that grants the same will do.
+    pub(super) fn note(&self, on: &HashSet<u32>, blank: Option<&Blank>) -> Vec<u8> {
+        let mut note = Note::default();
         for change in self.changes() {
             if matches!(change.what, What::Note | What::Leave) {
                 continue;
             }
             let held = self.group.get(&change.key).map_or(&[][..], |known| &known.held);
             let is_held_by_all = on.iter().all(|id| held.contains(id));
-            let line = if is_held_by_all || change.what == What::Judge { b"" } else { change.line };
-            Change { line, ..change }.write(&mut note);
+            let asks = !is_held_by_all && change.what != What::Judge;
+            note.add(change, asks, blank);
         }
         let gone = self.gone.iter().map(|key| (What::Gone, key));
         let withdrawn = self.left_out.iter().map(|(key, _)| (What::Withdraw, key));
         for (what, key) in gone.chain(withdrawn) {
             let Some(known) = self.group.get(key) else { continue };
-            without_event(what, *key, known).write(&mut note);
+            note.add(without_event(what, *key, known), false, blank);
         }
-        note
+        note.finish()
     }
 }
 

@@ -5,10 +5,14 @@
 //! its old state until that is stored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::change::{Change, What, message_id};
+use crossbeam::channel::bounded;
+
+use super::announce::Announcer;
+use super::change::{Change, MessageId, What};
 use super::compare::Comparison;
 use super::failed::{self, EVERYWHERE, Failed, Patience};
 use super::known::{Digest, Key, Known, UNCERTAIN};
@@ -28,10 +32,8 @@ const SAVE: Duration = Duration::from_secs(2);
 /// Groups that are done and not saved yet.
 const OPEN_MAX: usize = 8;
 
-/// Bytes of rows that are announced together,
-const ANNOUNCED_BYTES: usize = 4 * 1024 * 1024;
-/// and rows that are known.
-const ANNOUNCED_ROWS: usize = 64 * 1024;
+/// Parts that are announced together and wait to be sent.
+const PORTIONS_AHEAD: usize = 1;
 
 /// Lines between two looks at the clock.
 const LOOK_LINES: u32 = 256;
@@ -42,8 +44,8 @@ pub(super) enum Mark {
     Row { what: What, key: Key, known: Known },
     /// Somebody is told that a row is gone.
     Deletion(Owed),
-    /// A row that was under way when the last sync died.
-    UnderWay(Key),
+    /// An event that was under way when the last sync died, by its number.
+    UnderWay(usize),
 }
 
 /// A deletion that has to be sent.
@@ -135,7 +137,7 @@ impl<'s> Sending<'s> {
     ) -> Result<(), Ended> {
         let sent = self.send_all(compared, link);
         for first in std::mem::take(&mut self.announced) {
-            self.store.put_under_way(first, None);
+            self.store.end_under_way(first);
         }
         self.close_groups(0)?;
         self.save()?;
@@ -146,19 +148,18 @@ impl<'s> Sending<'s> {
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
         let is_plain =
             compared.found() == self.store.snapshot()?.count() && !compared.has_repeated_ids()?;
-        let mut firsts = 0..=u8::MAX;
-        loop {
-            let parts = self.next_parts(&mut firsts, compared, is_plain)?;
-            if parts.is_empty() {
-                break;
-            }
-            self.announce(&parts)?;
-            for part in parts {
-                self.send_part(part, link)?;
-                self.pay(link)?;
-                self.close_groups(OPEN_MAX)?;
-            }
-        }
+        let on = self.around.on.clone();
+        let announcer = Announcer {
+            compared,
+            file: self.store.file(),
+            on: &on,
+            blank: compared.is_decided_by_grants().then(|| Blank::new(self.model)),
+            begun: self.around.begun + 1,
+            same_categories: self.around.same_categories,
+            is_plain,
+            dry_run: self.around.dry_run,
+        };
+        self.send_announced(&announcer, link)?;
         // What is settled by now may make deletions necessary.
         loop {
             link.settle(&mut |mark, outcome| self.apply(mark, outcome))?;
@@ -169,45 +170,33 @@ impl<'s> Sending<'s> {
         }
     }
 
-    /// The next parts in which there is something to do, as many as are announced together.
-    fn next_parts(
-        &self,
-        firsts: &mut RangeInclusive<u8>,
-        compared: &Comparison<'_>,
-        is_plain: bool,
-    ) -> Result<Vec<Part>, Ended> {
-        let snapshot = self.store.snapshot()?;
-        let (mut parts, mut bytes, mut rows) = (Vec::new(), 0, 0);
-        for first in firsts {
-            let same_categories = self.around.same_categories;
-            let part = Part::read(first, compared, is_plain, same_categories, &snapshot)?;
-            let Some(part) = part else { continue };
-            let size = part.size();
-            bytes += size.0;
-            rows += size.1;
-            parts.push(part);
-            if bytes >= ANNOUNCED_BYTES || rows >= ANNOUNCED_ROWS {
-                break;
-            }
-        }
-        Ok(parts)
+    fn send_announced(
+        &mut self,
+        announcer: &Announcer<'_>,
+        link: &mut Link<Mark>,
+    ) -> Result<(), Ended> {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (ready, portions) = bounded::<Vec<Part>>(PORTIONS_AHEAD);
+            let is_over = &is_over;
+            let announcing = scope.spawn(move || announcer.run(&ready, is_over));
+            let sent = portions.iter().try_for_each(|parts| self.send_parts(parts, link));
+            is_over.store(true, Relaxed);
+            // Announced and never begun.
+            self.announced.extend(portions.iter().flatten().map(|part| part.first));
+            let died = |_| Ended::Lost("the thread that announces rows died".to_owned());
+            sent.and(announcing.join().map_err(died)?)
+        })
     }
 
-    /// Notes what is about to be sent: if this sync dies, the next one knows of it.
-    fn announce(&mut self, parts: &[Part]) -> Result<(), Ended> {
-        if self.around.dry_run {
-            return Ok(());
-        }
+    fn send_parts(&mut self, parts: Vec<Part>, link: &mut Link<Mark>) -> Result<(), Ended> {
+        self.announced.extend(parts.iter().map(|part| part.first));
         for part in parts {
-            let note = part.note(&self.around.on);
-            if !note.is_empty() {
-                // What is sent from now on differs from what later syncs send.
-                self.store.put_begun(self.around.begun + 1);
-                self.announced.insert(part.first);
-                self.store.put_under_way(part.first, Some(note));
-            }
+            self.send_part(part, link)?;
+            self.pay(link)?;
+            self.close_groups(OPEN_MAX)?;
         }
-        self.save()
+        Ok(())
     }
 
     fn send_part(&mut self, mut part: Part, link: &mut Link<Mark>) -> Result<(), Ended> {
@@ -352,7 +341,7 @@ impl<'s> Sending<'s> {
             line.clear();
             let id = String::from_utf8_lossy(&one.known.id);
             let message = deletion_message(&one);
-            deletion(self.model, &id, &message, &mut line);
+            deletion(self.model, &id, message.as_str(), &mut line);
             let section = section("#deletions", &one.to);
             let mark = Mark::Deletion(one);
             link.send(&section, &line, mark, &mut |mark, outcome| self.apply(mark, outcome))?;
@@ -471,7 +460,7 @@ impl<'s> Sending<'s> {
         let done: Vec<u8> = self.groups.iter().filter_map(is_done).collect();
         if done.len() > max {
             if !self.around.dry_run {
-                done.iter().for_each(|first| self.store.put_under_way(*first, None));
+                done.iter().for_each(|first| self.store.end_under_way(*first));
             }
             self.save()?;
             self.groups.retain(|_, working| working.open > 0);
@@ -507,10 +496,10 @@ fn section(word: &str, to: &[u32]) -> String {
 }
 
 /// Told again, it has the same: nothing was sent in between under the same message.
-fn deletion_message(owed: &Owed) -> String {
+fn deletion_message(owed: &Owed) -> MessageId {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"deletion").update(&owed.key).update(&owed.known.message);
     let mut message = [0; 16];
     message.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    message_id(&owed.key, &message)
+    MessageId::new(&owed.key, &message)
 }

@@ -7,11 +7,12 @@
 //!
 //! What always holds: a write is whole or not there at all, whenever the process dies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -105,9 +106,10 @@ impl Group {
         }
     }
 
-    /// Both values of a part.
-    fn encode(&self, part: u32) -> (Vec<u8>, Vec<u8>) {
-        let (mut hashes, mut rows) = (Vec::new(), Vec::new());
+    /// Both values of a part, in the place of what is there.
+    fn encode(&self, part: u32, hashes: &mut Vec<u8>, rows: &mut Vec<u8>) {
+        hashes.clear();
+        rows.clear();
         let (mut low, mut high) = ([0; 16], [u8::MAX; 16]);
         (low[0], high[0]) = (self.first, self.first);
         low[1] = ((part % GROUP_PARTS) << 2) as u8;
@@ -115,25 +117,29 @@ impl Group {
         for (key, known) in self.rows.range(low..=high) {
             hashes.extend_from_slice(key);
             hashes.extend_from_slice(&known.hash);
-            let bytes = known.encode();
             rows.extend_from_slice(key);
-            rows.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-            rows.extend_from_slice(&bytes);
+            let start = rows.len();
+            rows.extend_from_slice(&[0; 4]);
+            known.encode(rows);
+            let len = (rows.len() - start - 4) as u32;
+            rows[start..start + 4].copy_from_slice(&len.to_le_bytes());
         }
-        (hashes, rows)
     }
 }
 
 /// The state of one model.
 pub(super) struct Store {
-    path: PathBuf,
-    database: Database,
+    file: Arc<StateFile>,
     /// Rejections that are not written yet,
     failed: HashMap<Key, Vec<Failed>>,
-    /// and what is under way, `None` for what is not any more.
-    under_way: BTreeMap<u8, Option<Vec<u8>>>,
-    /// How many syncs began to send, if it is to be written.
-    begun: Option<u64>,
+    /// and what is not under way any more.
+    under_way: BTreeSet<u8>,
+}
+
+/// What of the state can be used from any thread.
+pub(super) struct StateFile {
+    path: PathBuf,
+    database: Database,
 }
 
 /// The rows as they were at one time.
@@ -164,38 +170,26 @@ impl Store {
         };
         begin(folder, &path, open).map_err(|error| failed(&error))?;
         let database = open(&path).map_err(|error| failed(&error))?;
-        let store = Self {
-            path: path.clone(),
-            database,
-            failed: HashMap::new(),
-            under_way: BTreeMap::new(),
-            begun: None,
-        };
+        let file = Arc::new(StateFile { path: path.clone(), database });
         // Reading needs the tables to be there.
-        store.write(|_| Ok(())).map_err(|error| failed(&error))?;
-        Ok(store)
+        file.write(|_| Ok(())).map_err(|error| failed(&error))?;
+        Ok(Self { file, failed: HashMap::new(), under_way: BTreeSet::new() })
     }
 
     /// The rows as they are now.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StateError> {
-        let open = || -> Result<_, redb::Error> {
-            let reading = self.database.begin_read()?;
-            let count = reading.open_table(ABOUT)?.get(COUNT)?.map(|it| number(it.value()));
-            Ok((reading.open_table(HASHES)?, reading.open_table(ROWS)?, count.unwrap_or(0)))
-        };
-        let opened = open().map_err(|error| unreadable(&self.path, &error));
-        opened.map(|(hashes, rows, count)| Snapshot {
-            path: self.path.clone(),
-            hashes,
-            rows,
-            count,
-        })
+        self.file.snapshot()
+    }
+
+    /// For another thread.
+    pub(super) fn file(&self) -> Arc<StateFile> {
+        Arc::clone(&self.file)
     }
 
     /// All rows that were rejected, the largest keys left out beyond `max`.
     pub(super) fn failed(&self, max: usize) -> Result<HashMap<Key, Vec<Failed>>, StateError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(FAILED)?;
+            let table = self.file.database.begin_read()?.open_table(FAILED)?;
             let mut rows = HashMap::new();
             for entry in table.iter()?.take(max) {
                 let (key, list) = entry?;
@@ -203,7 +197,7 @@ impl Store {
             }
             Ok(rows)
         };
-        read().map_err(|error| unreadable(&self.path, &error))
+        read().map_err(|error| unreadable(&self.file.path, &error))
     }
 
     /// The generation in force; `begin` makes it the next one, so that every row counts as changed.
@@ -225,18 +219,19 @@ impl Store {
 
     fn about(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(ABOUT)?;
+            let table = self.file.database.begin_read()?.open_table(ABOUT)?;
             Ok(table.get(name)?.map(|value| value.value().to_vec()))
         };
-        read().map_err(|error| unreadable(&self.path, &error))
+        read().map_err(|error| unreadable(&self.file.path, &error))
     }
 
     fn set_about(&self, name: &str, value: &[u8]) -> Result<(), StateError> {
-        self.write(|writing| {
-            writing.open_table(ABOUT)?.insert(name, value)?;
-            Ok(())
-        })
-        .map_err(|error| unwritable(&self.path, &error))
+        self.file
+            .write(|writing| {
+                writing.open_table(ABOUT)?.insert(name, value)?;
+                Ok(())
+            })
+            .map_err(|error| unwritable(&self.file.path, &error))
     }
 
     /// How many syncs began to send.
@@ -253,13 +248,13 @@ impl Store {
     /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
     pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
         let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
-        let done = self.write(|writing| {
+        let done = self.file.write(|writing| {
             let mut about = writing.open_table(ABOUT)?;
             about.insert(ON, on.as_slice())?;
             about.insert(CATEGORIES, categories)?;
             Ok(())
         });
-        done.map_err(|error| unwritable(&self.path, &error))
+        done.map_err(|error| unwritable(&self.file.path, &error))
     }
 
     /// Puts the rejections of a row among what is to be written; none are forgotten.
@@ -267,33 +262,28 @@ impl Store {
         self.failed.insert(key, list);
     }
 
-    /// Puts how many syncs began to send among what is to be written.
-    pub(super) fn put_begun(&mut self, begun: u64) {
-        self.begun = Some(begun);
-    }
-
-    /// Puts what is being sent of the rows whose keys begin with this byte among what is to be written;
-    /// `None` when it is all noted.
-    pub(super) fn put_under_way(&mut self, first: u8, what: Option<Vec<u8>>) {
-        self.under_way.insert(first, what);
+    /// Puts among what is to be written that of the rows whose keys begin with this byte nothing is under
+    /// way any more.
+    pub(super) fn end_under_way(&mut self, first: u8) {
+        self.under_way.insert(first);
     }
 
     /// What was being sent when the last sync died, by the first byte of its keys.
     pub(super) fn under_way(&self) -> Result<Vec<u8>, StateError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(UNDER_WAY)?;
+            let table = self.file.database.begin_read()?.open_table(UNDER_WAY)?;
             table.iter()?.map(|entry| Ok(entry?.0.value())).collect()
         };
-        read().map_err(|error| unreadable(&self.path, &error))
+        read().map_err(|error| unreadable(&self.file.path, &error))
     }
 
     /// What was being sent of the rows whose keys begin with this byte.
     pub(super) fn under_way_of(&self, first: u8) -> Result<Vec<u8>, StateError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(UNDER_WAY)?;
+            let table = self.file.database.begin_read()?.open_table(UNDER_WAY)?;
             Ok(table.get(first)?.map(|value| value.value().to_vec()).unwrap_or_default())
         };
-        read().map_err(|error| unreadable(&self.path, &error))
+        read().map_err(|error| unreadable(&self.file.path, &error))
     }
 
     /// Makes everything durable that was put, the changed rows of these groups among it.
@@ -302,14 +292,13 @@ impl Store {
         groups: impl Iterator<Item = &'g mut Group>,
     ) -> Result<(), StateError> {
         let mut groups: Vec<&mut Group> = groups.filter(|group| group.touched != 0).collect();
-        let is_idle = self.failed.is_empty() && self.under_way.is_empty() && self.begun.is_none();
+        let is_idle = self.failed.is_empty() && self.under_way.is_empty();
         if groups.is_empty() && is_idle {
             return Ok(());
         }
         let failed = std::mem::take(&mut self.failed);
         let under_way = std::mem::take(&mut self.under_way);
-        let begun = self.begun.take();
-        let done = self.write(|writing| {
+        let done = self.file.write(|writing| {
             let mut change = 0;
             for group in &mut groups {
                 write_group(writing, group)?;
@@ -320,9 +309,6 @@ impl Store {
             let count = about.get(COUNT)?.map_or(0, |it| number(it.value()));
             let count = count.saturating_add_signed(change);
             about.insert(COUNT, count.to_le_bytes().as_slice())?;
-            if let Some(begun) = begun {
-                about.insert(BEGUN, begun.to_le_bytes().as_slice())?;
-            }
             let mut table = writing.open_table(FAILED)?;
             for (key, list) in &failed {
                 if list.is_empty() {
@@ -332,12 +318,41 @@ impl Store {
                 }
             }
             let mut table = writing.open_table(UNDER_WAY)?;
-            for (first, what) in &under_way {
-                match what {
-                    Some(bytes) => drop(table.insert(first, bytes.as_slice())?),
-                    None => drop(table.remove(first)?),
-                }
+            for first in &under_way {
+                table.remove(first)?;
             }
+            Ok(())
+        });
+        done.map_err(|error| unwritable(&self.file.path, &error))
+    }
+}
+
+impl StateFile {
+    /// The rows as they are now.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, StateError> {
+        let open = || -> Result<_, redb::Error> {
+            let reading = self.database.begin_read()?;
+            let count = reading.open_table(ABOUT)?.get(COUNT)?.map(|it| number(it.value()));
+            Ok((reading.open_table(HASHES)?, reading.open_table(ROWS)?, count.unwrap_or(0)))
+        };
+        let opened = open().map_err(|error| unreadable(&self.path, &error));
+        opened.map(|(hashes, rows, count)| Snapshot {
+            path: self.path.clone(),
+            hashes,
+            rows,
+            count,
+        })
+    }
+
+    /// Makes durable what is about to be sent of the rows whose keys begin with these bytes, and how many
+    /// syncs began to send.
+    pub(super) fn announce(&self, notes: &[(u8, Vec<u8>)], begun: u64) -> Result<(), StateError> {
+        let done = self.write(|writing| {
+            let mut table = writing.open_table(UNDER_WAY)?;
+            for (first, note) in notes {
+                table.insert(first, note.as_slice())?;
+            }
+            writing.open_table(ABOUT)?.insert(BEGUN, begun.to_le_bytes().as_slice())?;
             Ok(())
         });
         done.map_err(|error| unwritable(&self.path, &error))
@@ -363,10 +378,11 @@ impl Store {
 fn write_group(writing: &WriteTransaction, group: &mut Group) -> Result<(), redb::Error> {
     let (mut hashes, mut rows) = (writing.open_table(HASHES)?, writing.open_table(ROWS)?);
     let first = u32::from(group.first) * GROUP_PARTS;
+    let (mut its_hashes, mut its_rows) = (Vec::new(), Vec::new());
     for part in
         (first..first + GROUP_PARTS).filter(|part| group.touched >> (part % GROUP_PARTS) & 1 == 1)
     {
-        let (its_hashes, its_rows) = group.encode(part);
+        group.encode(part, &mut its_hashes, &mut its_rows);
         if its_rows.is_empty() {
             hashes.remove(part)?;
             rows.remove(part)?;
@@ -510,9 +526,8 @@ mod tests {
         store.complete(&[3, 7], b"a").unwrap();
         assert!(store.has_categories(b"a").unwrap());
         assert_eq!(store.were_on().unwrap(), vec![3, 7]);
-        store.put_under_way(1, Some(b"one".to_vec()));
-        store.put_under_way(2, Some(b"two".to_vec()));
-        store.put_begun(5);
+        let notes = [(1, b"one".to_vec()), (2, b"two".to_vec())];
+        store.file().announce(&notes, 5).unwrap();
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
         store.save([&mut group, &mut other].into_iter()).unwrap();
         drop(store);
@@ -535,7 +550,7 @@ mod tests {
             group.put(*key, None);
         }
         store.put_failed(keys[0], Vec::new());
-        store.put_under_way(1, None);
+        store.end_under_way(1);
         store.save([&mut group].into_iter()).unwrap();
         let now = store.snapshot().unwrap();
         assert_eq!((now.count(), snapshot.count()), (3, 5), "a snapshot stays as it is");

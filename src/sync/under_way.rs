@@ -3,16 +3,79 @@
 //! Some destinations may have such a row in a version that the state does not know. So it counts as
 //! changed, whatever it is now, and who would have got that version is taken to have it: if the row goes
 //! or refuses, they are told.
+//!
+//! A note is the number of events (4 bytes) and these, each with its length (4 bytes) in front; then the
+//! changes, which have in the place of their events the number of one of those (4 bytes), or nothing.
+//! All numbers are unsigned and little-endian.
 
 use std::collections::HashMap;
 
 use super::change::{Change, What};
 use super::failed::{EVERYWHERE, Failed};
-use super::known::{Key, Known, UNCERTAIN};
+use super::known::{Known, Reader, UNCERTAIN};
 use super::link::{Ended, Link, Outcome};
-use super::part::both;
+use super::part::{Grants, both};
 use super::send::Mark;
 use super::store::{Group, Store};
+use crate::warehouse::{Blank, Granted};
+
+/// A note that is being written.
+#[derive(Default)]
+pub(super) struct Note {
+    events: Vec<u8>,
+    count: u32,
+    changes: Vec<u8>,
+    /// The events that stand for all that grant the same.
+    by_grants: HashMap<Grants, u32>,
+}
+
+impl Note {
+    /// Adds a change. If it `asks`, the next sync has to find out who would have got the event; with
+    /// `blank`, that is so for every event that grants the same.
+    pub(super) fn add(&mut self, change: Change<'_>, asks: bool, blank: Option<&Blank>) {
+        let event = match (asks, blank) {
+            (false, _) => None,
+            (true, None) => Some(self.add_event(change.line)),
+            (true, Some(blank)) => Some(match self.by_grants.get(&change.granted) {
+                Some(event) => *event,
+                None => {
+                    let mut line = Vec::new();
+                    blank.write(Granted::from_words(change.granted), "", &mut line);
+                    let event = self.add_event(&line);
+                    self.by_grants.insert(change.granted, event);
+                    event
+                }
+            }),
+        };
+        let number = event.map(u32::to_le_bytes);
+        let line = number.as_ref().map_or(&[][..], |bytes| bytes);
+        Change { line, ..change }.write(&mut self.changes);
+    }
+
+    fn add_event(&mut self, line: &[u8]) -> u32 {
+        self.events.extend_from_slice(&(line.len() as u32).to_le_bytes());
+        self.events.extend_from_slice(line);
+        self.count += 1;
+        self.count - 1
+    }
+
+    /// Its bytes; none, if there is no change in it.
+    pub(super) fn finish(self) -> Vec<u8> {
+        if self.changes.is_empty() {
+            return Vec::new();
+        }
+        [&self.count.to_le_bytes()[..], &self.events, &self.changes].concat()
+    }
+}
+
+/// The events of a note, and its changes.
+fn read(note: &[u8]) -> (Vec<&[u8]>, Vec<Change<'_>>) {
+    let mut rest = Reader(note);
+    let count = rest.array().map_or(0, u32::from_le_bytes);
+    let events = (0..count).map_while(|_| rest.bytes()).collect();
+    let mut rest = rest.0;
+    (events, std::iter::from_fn(|| Change::read(&mut rest)).collect())
+}
 
 /// Makes the state say what may have happened since it was noted.
 ///
@@ -27,34 +90,34 @@ pub(super) fn recover(store: &mut Store, link: &mut Link<Mark>) -> Result<(), En
     let generation = store.generation(false)?;
     for first in parts {
         let bytes = store.under_way_of(first)?;
-        let mut rest = bytes.as_slice();
-        let changes: Vec<Change<'_>> = std::iter::from_fn(|| Change::read(&mut rest)).collect();
+        let (events, changes) = read(&bytes);
         let mut group = store.snapshot()?.group(first)?;
-        let reached = who_would_get(&changes, link)?;
+        let reached = who_would_get(&events, link)?;
         for change in changes {
-            let reached = reached.get(&change.key).map_or(&[][..], Vec::as_slice);
+            let event = change.line.try_into().ok().map(u32::from_le_bytes);
+            let reached = event.and_then(|event| reached.get(event as usize));
+            let reached = reached.map_or(&[][..], Vec::as_slice);
             let failed = failed.get(&change.key).map_or(&[][..], Vec::as_slice);
             apply(&change, reached, failed, generation, &mut group);
         }
-        store.put_under_way(first, None);
+        store.end_under_way(first);
         store.save([&mut group].into_iter())?;
     }
     Ok(())
 }
 
-/// Asks the daemon for whom these events would be stored.
-fn who_would_get(
-    changes: &[Change<'_>],
-    link: &mut Link<Mark>,
-) -> Result<HashMap<Key, Vec<u32>>, Ended> {
-    let mut reached = HashMap::new();
+/// Asks the daemon for whom each of these events would be stored.
+fn who_would_get(events: &[&[u8]], link: &mut Link<Mark>) -> Result<Vec<Vec<u32>>, Ended> {
+    let mut reached = vec![Vec::new(); events.len()];
     let mut settled = |mark, outcome: &Outcome| {
-        if let Mark::UnderWay(key) = mark {
-            reached.insert(key, outcome.stored.clone());
+        if let Mark::UnderWay(event) = mark
+            && let Some(reached) = reached.get_mut(event)
+        {
+            reached.clone_from(&outcome.stored);
         }
     };
-    for change in changes.iter().filter(|change| !change.line.is_empty()) {
-        link.send("#judge", change.line, Mark::UnderWay(change.key), &mut settled)?;
+    for (number, event) in events.iter().enumerate() {
+        link.send("#judge", event, Mark::UnderWay(number), &mut settled)?;
     }
     link.settle(&mut settled)?;
     Ok(reached)

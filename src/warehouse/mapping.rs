@@ -38,6 +38,8 @@ pub(super) struct Mapping {
     omit: bool,
     /// Names of the categories with their colon.
     categories: Vec<Vec<u8>>,
+    /// Whether no column stands where the decision looks.
+    is_decided_by_grants: bool,
 }
 
 impl Mapping {
@@ -55,7 +57,14 @@ impl Mapping {
             ModelConsent::None => Vec::new(),
         };
         fields.push((name("messageId"), Part::MessageId));
-        Ok(Self { part: Part::Object(fields), omit: model.null_values == Nulls::Omit, categories })
+        let is_decided_by_grants = is_decided_by_grants(model);
+        let (part, omit) = (Part::Object(fields), model.null_values == Nulls::Omit);
+        Ok(Self { part, omit, categories, is_decided_by_grants })
+    }
+
+    /// Whether the decision on an event depends on what its row grants, and on nothing else of the row.
+    pub(super) fn is_decided_by_grants(&self) -> bool {
+        self.is_decided_by_grants
     }
 
     /// Appends the event of a row.
@@ -113,6 +122,25 @@ impl Mapping {
             into.extend_from_slice(value);
         }
         into.push(b'}');
+    }
+}
+
+/// The consent object is the first that is looked for, so where there is one, no other is read.
+fn is_decided_by_grants(model: &Model) -> bool {
+    let looked_at: &[&str] = match model.consent {
+        ModelConsent::Columns(_) => &["type", "event", "integrations"],
+        ModelConsent::None => &["type", "event", "integrations", "context"],
+    };
+    let mut fields = model.event.iter();
+    !fields.any(|(field, template)| looked_at.contains(&field.as_str()) && has_column(template))
+}
+
+fn has_column(template: &Template) -> bool {
+    match template {
+        Template::Column(_) => true,
+        Template::Text(_) | Template::Value(_) => false,
+        Template::List(items) => items.iter().any(has_column),
+        Template::Table(fields) => fields.iter().any(|(_, template)| has_column(template)),
     }
 }
 

@@ -204,6 +204,14 @@ impl BoundBatch<'_> {
         granted
     }
 
+    /// Whether the decision on the event of any row depends on what it grants alone. A value with a depth
+    /// of its own could make an event one that is rejected.
+    #[must_use]
+    pub fn is_decided_by_grants(&self) -> bool {
+        let mut columns = self.columns.iter().flatten();
+        self.shape.mapping.is_decided_by_grants() && columns.all(Column::is_flat)
+    }
+
     /// Appends the event of the row as one line without its end, `messageId` and consent object
     /// included.
     pub fn event(&self, row: usize, message_id: &str, into: &mut Vec<u8>) {

@@ -13,9 +13,11 @@ impl Column {
             into.extend_from_slice(b"null");
             return;
         }
-        if let Some(text) = self.plain_text(row) {
-            write_string(text, into);
-            return;
+        match &self.values {
+            Values::Text(values) => return write_string(values.value(row).as_bytes(), into),
+            Values::LargeText(values) => return write_string(values.value(row).as_bytes(), into),
+            Values::TextView(values) => return write_string(values.value(row).as_bytes(), into),
+            _ => {}
         }
         if let Some(integer) = self.integer(row) {
             into.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
@@ -87,16 +89,6 @@ impl Column {
                 let bytes = self.bytes(row).unwrap_or_default();
                 write_base64(bytes, into);
             }
-        }
-    }
-
-    /// Text that is not JSON.
-    fn plain_text(&self, row: usize) -> Option<&[u8]> {
-        match &self.values {
-            Values::Text(values) => Some(values.value(row).as_bytes()),
-            Values::LargeText(values) => Some(values.value(row).as_bytes()),
-            Values::TextView(values) => Some(values.value(row).as_bytes()),
-            _ => None,
         }
     }
 

@@ -148,6 +148,19 @@ impl Column {
         }
     }
 
+    /// Whether no value has values in it.
+    pub(super) fn is_flat(&self) -> bool {
+        !matches!(
+            self.values,
+            Values::Json(_)
+                | Values::List(..)
+                | Values::Struct(_)
+                | Values::Map(..)
+                | Values::Indirect(..)
+                | Values::Union(..)
+        )
+    }
+
     /// The bytes of a text.
     #[inline]
     pub(super) fn text(&self, row: usize) -> Option<&[u8]> {

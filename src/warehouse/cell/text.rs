@@ -46,26 +46,36 @@ pub(in crate::warehouse) fn write_string(text: &[u8], into: &mut Vec<u8>) {
 /// How many bytes at the start need no escape; eight at a time.
 #[inline]
 fn clean_prefix(text: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
     let mut clean = 0;
-    let mut words = text.chunks_exact(8);
-    for word in words.by_ref() {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(word);
-        let word = u64::from_ne_bytes(bytes);
-        let is_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let quotes = is_zero(word ^ (ONES * u64::from(b'"')));
-        let slashes = is_zero(word ^ (ONES * u64::from(b'\\')));
-        if controls | quotes | slashes != 0 {
-            break;
+    for word in text.as_chunks::<8>().0 {
+        let dirty = to_escape(u64::from_le_bytes(*word));
+        if dirty != 0 {
+            return clean + dirty.trailing_zeros() as usize / 8;
         }
         clean += 8;
     }
-    let rest = &text[clean..];
-    let found = rest.iter().position(|&byte| ESCAPES[usize::from(byte)] != 0);
-    clean + found.unwrap_or(rest.len())
+    // What is left is looked at together with bytes that are known.
+    if let Some(last) = text.last_chunk::<8>() {
+        let dirty = to_escape(u64::from_le_bytes(*last));
+        return if dirty == 0 {
+            text.len()
+        } else {
+            text.len() - 8 + dirty.trailing_zeros() as usize / 8
+        };
+    }
+    text.iter().position(|&byte| ESCAPES[usize::from(byte)] != 0).unwrap_or(text.len())
+}
+
+/// The high bits of the bytes that need an escape: the lowest of them is right, others may be too many.
+#[inline]
+fn to_escape(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    let quotes = is_zero(word ^ (ONES * u64::from(b'"')));
+    let slashes = is_zero(word ^ (ONES * u64::from(b'\\')));
+    controls | quotes | slashes
 }
 
 /// Appends text that should be JSON: as it is without the space between tokens, so that it is one
@@ -109,6 +119,16 @@ mod tests {
         texts.extend((0..20).map(|len| format!("{}\"é\\\n", "x".repeat(len))));
         texts.extend((0..20).map(|len| format!("{}\u{1f}\u{20}\u{7f}\u{2028}😀", "é".repeat(len))));
         texts.push(String::new());
+        // Each of these at every place of texts of every length around the eight bytes that are looked at
+        // together.
+        for special in ["\"", "\\", "\u{1f}", "!", "#", "[", "]", "\u{80}", "\u{a2}"] {
+            for len in 0..20 {
+                texts.extend(
+                    (0..=len)
+                        .map(|at| format!("{}{special}{}", "y".repeat(at), "\"".repeat(len - at))),
+                );
+            }
+        }
         for text in texts {
             let mut json = Vec::new();
             write_string(text.as_bytes(), &mut json);
