@@ -71,7 +71,8 @@ pub(super) struct Basis<'m> {
     pub(super) max_event_bytes: usize,
     /// How many syncs began to send.
     pub(super) begun: u64,
-    /// Destinations that were off in the last one: what happened meanwhile they were not told.
+    /// Destinations that were off in the last one, or take another consent than then: what happened
+    /// meanwhile they were not told.
     pub(super) newly_on: Vec<u32>,
 }
 

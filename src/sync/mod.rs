@@ -42,7 +42,7 @@ use self::failed::{Failed, Patience};
 use self::known::Key;
 use self::link::{Ended, Link, Named, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
-use self::store::{Group, Store};
+use self::store::{Group, Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, Warehouse};
@@ -141,13 +141,17 @@ fn sync(
         (true, true) => store.generation(false)?.wrapping_add(1),
         (full, _) => store.generation(full)?,
     };
-    let same_categories = store.has_categories(&categories(model))?;
+    let categories = categories(model);
+    let same_categories = store.has_categories(&categories)?;
     let max_event_bytes = welcome.max_event_bytes;
     let begun = store.begun()?;
     let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
     let (on, off) = (ids(&welcome.destinations), ids(&welcome.others));
-    let were_on = store.were_on()?;
-    let newly_on: Vec<u32> = on.iter().copied().filter(|id| !were_on.contains(id)).collect();
+    let heard_before = store.heard()?;
+    let heard: Heard = welcome.destinations.iter().map(|named| (named.id, named.consent)).collect();
+    let (still, new): (Heard, Heard) =
+        heard.iter().partition(|(id, consent)| heard_before.get(id) == Some(consent));
+    let newly_on: Vec<u32> = new.into_keys().collect();
     let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
     let compared = query.run(|| {
         let failed = &failed;
@@ -165,6 +169,10 @@ fn sync(
         Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
     })?;
     told.counts.phase = "send".to_owned();
+    if !errand.dry_run {
+        // Whether or not this one ends: what is noted from now on the others have not heard.
+        store.note_heard(&still, same_categories.then_some(&*categories))?;
+    }
     let around = Around {
         patience,
         now,
@@ -176,7 +184,7 @@ fn sync(
         dry_run: errand.dry_run,
     };
     Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;
-    if errand.dry_run { Ok(()) } else { Ok(store.complete(&on, &categories(model))?) }
+    if errand.dry_run { Ok(()) } else { Ok(store.complete(&heard, &categories)?) }
 }
 
 /// Notes which rows were rejected since they were sent; gives all that are remembered.

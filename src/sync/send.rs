@@ -322,15 +322,15 @@ impl<'s> Sending<'s> {
         if !self.model.send.deleted {
             self.note(key, None);
         } else if to.is_empty() {
-            self.note_gone(key, known);
+            self.note_gone(key, known, false);
         } else {
             self.owed.push(Owed { key, to, known, is_gone: true });
         }
     }
 
-    /// A row is gone; it is kept for destinations that are switched off: they are told later.
-    fn note_gone(&mut self, key: Key, mut known: Known) {
-        known.held.retain(|id| self.around.off.contains(id));
+    /// A row is gone; it is kept for destinations that are switched off, or may be: they are told later.
+    fn note_gone(&mut self, key: Key, mut known: Known, may_be_off: bool) {
+        known.held.retain(|id| may_be_off || self.around.off.contains(id));
         known.hash = Digest::default();
         self.note(key, if known.held.is_empty() { None } else { Some(known) });
     }
@@ -362,6 +362,10 @@ impl<'s> Sending<'s> {
     }
 
     fn apply(&mut self, mark: Mark, outcome: &Outcome) {
+        if outcome.is_of_other_rules && !self.around.dry_run {
+            // Somebody may have been switched off, or on, since the sync was told who is on.
+            self.store.put_unheard();
+        }
         match mark {
             Mark::Row { what, key, known } => self.settle_row(what, key, known, outcome),
             Mark::Deletion(owed) => self.settle_deletion(owed, outcome),
@@ -443,7 +447,7 @@ impl<'s> Sending<'s> {
         self.told.counts.sent += u64::from(!outcome.stored.is_empty());
         known.held.retain(|id| !outcome.stored.contains(id));
         if is_gone {
-            self.note_gone(key, known);
+            self.note_gone(key, known, outcome.is_of_other_rules);
         } else {
             self.note(key, Some(known));
         }

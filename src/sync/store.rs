@@ -40,8 +40,8 @@ const GENERATION: &str = "generation";
 const CATEGORIES: &str = "categories";
 /// How many syncs began to send.
 const BEGUN: &str = "begun";
-/// The destinations that were on then.
-const ON: &str = "on";
+/// The destinations that have heard everything until then, with the consent that they took.
+const HEARD: &str = "heard";
 /// How many rows there are.
 const COUNT: &str = "rows";
 
@@ -53,6 +53,9 @@ const GROUP_PARTS: u32 = 64;
 
 /// A hash with its key.
 const HASH_BYTES: usize = 32;
+
+/// Destinations by their stable IDs, with what names the consent that each takes.
+pub(super) type Heard = BTreeMap<u32, u64>;
 
 /// Why state can't be read or written, for people.
 #[derive(Debug)]
@@ -134,6 +137,8 @@ pub(super) struct Store {
     under_way: BTreeMap<u8, Option<Vec<u8>>>,
     /// How many syncs began to send, if it is to be written.
     begun: Option<u64>,
+    /// Whether who was told is not certain in this sync.
+    is_unheard: bool,
 }
 
 /// The rows as they were at one time.
@@ -170,6 +175,7 @@ impl Store {
             failed: HashMap::new(),
             under_way: BTreeMap::new(),
             begun: None,
+            is_unheard: false,
         };
         // Reading needs the tables to be there.
         store.write(|_| Ok(())).map_err(|error| failed(&error))?;
@@ -244,22 +250,54 @@ impl Store {
         Ok(self.about(BEGUN)?.map_or(0, |bytes| number(&bytes)))
     }
 
-    /// The destinations that were on in the last sync that was completed, by stable ID.
-    pub(super) fn were_on(&self) -> Result<Vec<u32>, StateError> {
-        let bytes = self.about(ON)?.unwrap_or_default();
-        Ok(bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
+    /// The destinations that were told of everything that is noted, under the rules that they had.
+    pub(super) fn heard(&self) -> Result<Heard, StateError> {
+        let bytes = self.about(HEARD)?.unwrap_or_default();
+        let mut rest = Reader(&bytes);
+        let mut next =
+            || Some((u32::from_le_bytes(rest.array()?), u64::from_le_bytes(rest.array()?)));
+        Ok(std::iter::from_fn(&mut next).collect())
     }
 
-    /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
-    pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
-        let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
+    /// Notes who has heard everything, and the categories whose grants are kept, `None` if rows differ
+    /// in that.
+    pub(super) fn note_heard(
+        &self,
+        heard: &Heard,
+        categories: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let mut bytes = Vec::with_capacity(12 * heard.len());
+        for (id, consent) in heard {
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&consent.to_le_bytes());
+        }
+        let is_same = self.about(HEARD)?.unwrap_or_default() == bytes
+            && self.about(CATEGORIES)?.as_deref() == categories;
+        if is_same {
+            return Ok(());
+        }
         let done = self.write(|writing| {
             let mut about = writing.open_table(ABOUT)?;
-            about.insert(ON, on.as_slice())?;
-            about.insert(CATEGORIES, categories)?;
+            about.insert(HEARD, bytes.as_slice())?;
+            match categories {
+                Some(categories) => drop(about.insert(CATEGORIES, categories)?),
+                None => drop(about.remove(CATEGORIES)?),
+            }
             Ok(())
         });
         done.map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// Notes that a sync is completed, in which these were told, and these categories' grants kept.
+    pub(super) fn complete(&self, heard: &Heard, categories: &[u8]) -> Result<(), StateError> {
+        let nobody = Heard::new();
+        let heard = if self.is_unheard { &nobody } else { heard };
+        self.note_heard(heard, Some(categories))
+    }
+
+    /// Who was told of what is saved from now on is not certain: the next sync asks for all rows.
+    pub(super) fn put_unheard(&mut self) {
+        self.is_unheard = true;
     }
 
     /// Puts the rejections of a row among what is to be written; none are forgotten.
@@ -322,6 +360,9 @@ impl Store {
             about.insert(COUNT, count.to_le_bytes().as_slice())?;
             if let Some(begun) = begun {
                 about.insert(BEGUN, begun.to_le_bytes().as_slice())?;
+            }
+            if self.is_unheard {
+                about.remove(HEARD)?;
             }
             let mut table = writing.open_table(FAILED)?;
             for (key, list) in &failed {
@@ -507,14 +548,24 @@ mod tests {
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
         assert!(!store.has_categories(b"a").unwrap());
-        store.complete(&[3, 7], b"a").unwrap();
+        let heard = Heard::from([(3, 1), (7, u64::MAX)]);
+        store.complete(&heard, b"a").unwrap();
         assert!(store.has_categories(b"a").unwrap());
-        assert_eq!(store.were_on().unwrap(), vec![3, 7]);
+        assert_eq!(store.heard().unwrap(), heard);
+        store.note_heard(&heard, None).unwrap();
+        assert!(!store.has_categories(b"a").unwrap());
         store.put_under_way(1, Some(b"one".to_vec()));
         store.put_under_way(2, Some(b"two".to_vec()));
         store.put_begun(5);
+        store.put_unheard();
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
+        assert_eq!(store.heard().unwrap(), heard);
         store.save([&mut group, &mut other].into_iter()).unwrap();
+        store.complete(&heard, b"a").unwrap();
+        assert_eq!(
+            (store.heard().unwrap(), store.has_categories(b"a").unwrap()),
+            (Heard::new(), true)
+        );
         drop(store);
 
         let mut store = Store::open(folder.path()).unwrap();

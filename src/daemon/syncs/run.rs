@@ -124,7 +124,9 @@ impl Means {
                 let those = named()
                     .filter(|(destination, _)| table.is_open(source, destination.class) == open);
                 let told = those.filter_map(|(destination, outlet)| {
-                    Some(json!({ "name": destination.name, "id": outlet.stable()?.0 }))
+                    let consent = table.classes()[usize::from(destination.class.0)].consent;
+                    let id = outlet.stable()?.0;
+                    Some(json!({ "name": destination.name, "id": id, "consent": consent }))
                 });
                 Value::Array(told.collect())
             };
