@@ -42,6 +42,8 @@ pub(super) enum Mark {
     Row { what: What, key: Key, known: Known },
     /// Somebody is told that a row is gone.
     Deletion(Owed),
+    /// A row that is no event: who must not have it any more is asked without its values.
+    Rejected { key: Key, known: Known },
     /// A row that was under way when the last sync died.
     UnderWay(Key),
 }
@@ -70,6 +72,8 @@ pub(super) struct Sending<'s> {
     /// The rows that are worked on, by the first byte of their keys.
     groups: BTreeMap<u8, Working>,
     owed: Vec<Owed>,
+    /// Rows that are no events, and that somebody has.
+    rejected: Vec<(Key, Known)>,
     lines: u32,
     next_progress: Instant,
     next_save: Instant,
@@ -118,6 +122,7 @@ impl<'s> Sending<'s> {
             announced: BTreeSet::new(),
             groups: BTreeMap::new(),
             owed: Vec::new(),
+            rejected: Vec::new(),
             lines: 0,
             next_progress: now,
             next_save: now + SAVE,
@@ -162,7 +167,7 @@ impl<'s> Sending<'s> {
         // What is settled by now may make deletions necessary.
         loop {
             link.settle(&mut |mark, outcome| self.apply(mark, outcome))?;
-            if self.owed.is_empty() {
+            if self.owed.is_empty() && self.rejected.is_empty() {
                 return self.close_groups(0);
             }
             self.pay(link)?;
@@ -341,6 +346,7 @@ impl<'s> Sending<'s> {
 
     /// Sends the deletions that are owed, those to the same destinations together.
     fn pay(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
+        self.ask_for_rejected(link)?;
         let mut owed = std::mem::take(&mut self.owed);
         if self.around.dry_run {
             owed.iter().for_each(|one| self.settled(one.key[0]));
@@ -361,6 +367,18 @@ impl<'s> Sending<'s> {
         Ok(())
     }
 
+    /// Finds out who has one of these rows and must not have it any more.
+    fn ask_for_rejected(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
+        let mut line = Vec::new();
+        for (key, known) in std::mem::take(&mut self.rejected) {
+            line.clear();
+            self.blank.write(Granted::from_words(known.granted), "", &mut line);
+            let mark = Mark::Rejected { key, known };
+            link.send("#judge", &line, mark, &mut |mark, outcome| self.apply(mark, outcome))?;
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, mark: Mark, outcome: &Outcome) {
         if outcome.is_of_other_rules && !self.around.dry_run {
             // Somebody may have been switched off, or on, since the sync was told who is on.
@@ -369,6 +387,7 @@ impl<'s> Sending<'s> {
         match mark {
             Mark::Row { what, key, known } => self.settle_row(what, key, known, outcome),
             Mark::Deletion(owed) => self.settle_deletion(owed, outcome),
+            Mark::Rejected { key, known } => self.settle_rejected(key, known, outcome),
             // Asked before anything is sent.
             Mark::UnderWay(_) => {}
         }
@@ -383,7 +402,11 @@ impl<'s> Sending<'s> {
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: rejected as {reason}"));
             self.note_failed(what, key, Some(EVERYWHERE));
-            self.note(key, Some(known));
+            if self.model.on_withdrawal == OnWithdrawal::Delete && !known.held.is_empty() {
+                self.rejected.push((key, known));
+            } else {
+                self.note(key, Some(known));
+            }
             return;
         }
         let is_judged = matches!(what, What::Judge | What::Withdraw);
@@ -403,6 +426,16 @@ impl<'s> Sending<'s> {
             self.owed.push(Owed { key, to: lost, known, is_gone: false });
         } else {
             self.note(key, Some(known));
+        }
+    }
+
+    fn settle_rejected(&mut self, key: Key, known: Known, outcome: &Outcome) {
+        let lost = self.lost(&known, outcome);
+        if lost.is_empty() {
+            self.note(key, Some(known));
+        } else {
+            self.told.counts.withdrawn += 1;
+            self.owed.push(Owed { key, to: lost, known, is_gone: false });
         }
     }
 

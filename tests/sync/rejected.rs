@@ -154,3 +154,23 @@ fn a_row_that_is_no_event_is_reported_and_tried_again() {
     world.sync("rows=3 updated=1 unchanged=2 sent=1");
     assert_eq!(world.took("ads"), "2");
 }
+
+/// Nothing that the daemon does not take keeps a consent alive.
+#[test]
+fn a_withdrawal_in_a_row_that_is_no_event_is_told_once() {
+    let (mut world, _sink) = world(Model::new());
+    world.sql("alter table people add column more json");
+    let event = "{ type = \"identify\", userId = \"$id\", traits = { plan = \"$plan\", more = \"$more\" } }";
+    world.become_model(Model::new().set("event", event));
+    world.sync("rows=3 added=3 sent=3");
+    world.take("ads");
+    let deep = format!("{}1{}", "[".repeat(80), "]".repeat(80));
+    world.sql(&format!("update people set more = '{deep}', ads = false where id = 2"));
+    world.sync("rows=3 updated=1 unchanged=2 withdrawn=1 failed=1 sent=1");
+    assert_eq!(world.took("ads"), "-2");
+    // It is tried again, and not told again.
+    world.sync("rows=3 unchanged=3 failed=1");
+    world.sql("update people set more = null where id = 2");
+    world.sync("rows=3 updated=1 unchanged=2 refused=1 sent=1");
+    assert_eq!(world.took("ads"), "");
+}
