@@ -6,7 +6,7 @@
 //! What always holds: nothing is sent before the query has ended well, for only then is known which ids
 //! stand twice, and which rows are gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -68,6 +68,8 @@ pub(super) struct Basis<'m> {
     pub(super) failed: &'m HashMap<Key, Vec<Failed>>,
     pub(super) patience: Patience,
     pub(super) now: u64,
+    /// The destinations that rows can reach now.
+    pub(super) on: &'m HashSet<u32>,
     pub(super) max_event_bytes: usize,
     /// How many syncs began to send.
     pub(super) begun: u64,
@@ -323,8 +325,8 @@ impl Difference<'_> {
     }
 
     fn is_due(&self, key: &Key) -> bool {
-        let Basis { failed, patience, now, .. } = &self.basis;
-        failed.get(key).is_some_and(|list| list.iter().any(|one| patience.is_left(one, *now)))
+        let Basis { failed, patience, now, on, .. } = &self.basis;
+        failed.get(key).is_some_and(|list| list.iter().any(|one| patience.is_due(one, *now, on)))
     }
 
     /// One that has a consent again that it had not is as good as new to some destination.

@@ -23,7 +23,7 @@ mod told;
 mod under_way;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -146,7 +146,7 @@ fn sync(
     let max_event_bytes = welcome.max_event_bytes;
     let begun = store.begun()?;
     let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
-    let (on, off) = (ids(&welcome.destinations), ids(&welcome.others));
+    let on: HashSet<u32> = ids(&welcome.destinations).into_iter().collect();
     let heard_before = store.heard()?;
     let heard: Heard = welcome.destinations.iter().map(|named| (named.id, named.consent)).collect();
     let (still, new): (Heard, Heard) =
@@ -154,7 +154,7 @@ fn sync(
     let newly_on: Vec<u32> = new.into_keys().collect();
     let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
     let compared = query.run(|| {
-        let failed = &failed;
+        let (failed, on) = (&failed, &on);
         let newly_on = newly_on.clone();
         let basis = Basis {
             generation,
@@ -162,6 +162,7 @@ fn sync(
             failed,
             patience,
             now,
+            on,
             max_event_bytes,
             begun,
             newly_on,
@@ -178,8 +179,8 @@ fn sync(
         now,
         generation,
         begun,
-        on: on.iter().copied().collect(),
-        off: off.into_iter().collect(),
+        on: on.clone(),
+        off: ids(&welcome.others).into_iter().collect(),
         same_categories,
         dry_run: errand.dry_run,
     };

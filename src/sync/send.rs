@@ -310,8 +310,8 @@ impl<'s> Sending<'s> {
 
     /// The destinations that are to get a row again; `None` for all.
     fn due(&self, key: &Key) -> Option<Vec<u32>> {
-        let Around { patience, now, .. } = &self.around;
-        let list = self.failed.get(key)?.iter().filter(|one| patience.is_left(one, *now));
+        let Around { patience, now, on, .. } = &self.around;
+        let list = self.failed.get(key)?.iter().filter(|one| patience.is_due(one, *now, on));
         let to: Vec<u32> = list.map(|one| one.destination).collect();
         if to.contains(&EVERYWHERE) { None } else { Some(to) }
     }
@@ -457,7 +457,7 @@ impl<'s> Sending<'s> {
             _ => Vec::new(),
         };
         for one in &mut list {
-            if self.around.patience.is_left(one, self.around.now) {
+            if self.around.patience.is_due(one, self.around.now, &self.around.on) {
                 one.tries += 1;
                 one.is_due = false;
             }

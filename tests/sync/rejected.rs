@@ -1,6 +1,6 @@
 //! Rows that a destination does not take.
 
-use crate::harness::{HttpSink, Reply};
+use crate::harness::{Config, Folder, HttpSink, Reply};
 use crate::world::{Model, PEOPLE, World, samples, short};
 
 /// Takes no batch that holds one of these rows.
@@ -173,4 +173,29 @@ fn a_withdrawal_in_a_row_that_is_no_event_is_told_once() {
     world.sql("update people set more = null where id = 2");
     world.sync("rows=3 updated=1 unchanged=2 refused=1 sent=1");
     assert_eq!(world.took("ads"), "");
+}
+
+/// Who could not be reached was not tried.
+#[test]
+fn a_rejected_row_waits_for_a_destination_that_is_switched_off() {
+    let (mut world, sink) = world(Model::new().set("retry_syncs", 1));
+    refuse(&sink, &[2]);
+    world.sync("rows=3 added=3 sent=3");
+    let url = sink.url();
+    let switch = |enabled: bool| {
+        let url = url.clone();
+        move |folder: &Folder, config: Config| {
+            let rules = format!("categories = [\"Stats\"]\nenabled = {enabled}");
+            config.file(folder, "ads", "categories = [\"Ads\"]").http("strict", &url, &rules)
+        }
+    };
+    world.finish_with(switch(false));
+    world.sync("rows=3 unchanged=3 failed=1");
+    world.sync("rows=3 unchanged=3");
+    refuse(&sink, &[]);
+    sink.take();
+    world.finish_with(switch(true));
+    world.sync("rows=3 unchanged=3 sent=1");
+    assert_eq!((short(&sink.take()), world.took("ads")), ("2".to_owned(), "1 2 3".to_owned()));
+    world.sync("rows=3 unchanged=3");
 }
