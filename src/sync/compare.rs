@@ -297,8 +297,10 @@ impl Difference<'_> {
             (None, None) if self.model.send.added => (What::Add, Kind::Added),
             (None, None) => (What::Note, Kind::Added),
         };
+        let is_sent = !matches!(what, What::Note | What::Judge);
         let message = match before {
-            Some(known) if unchanged.is_some() => known.message,
+            // The fate of what was sent last is told by this name.
+            Some(known) if unchanged.is_some() || !is_sent => known.message,
             // Sent once more, it has the same.
             Some(known) if known.sent == Some(row.hash) => known.message,
             _ => message(&row.key, &row.hash, before, self.basis.begun),

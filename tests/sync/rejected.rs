@@ -1,6 +1,6 @@
 //! Rows that a destination does not take.
 
-use crate::harness::{Config, Folder, HttpSink, Reply};
+use crate::harness::{Config, Folder, HttpSink, Reply, wait_for};
 use crate::world::{Model, PEOPLE, World, samples, short};
 
 /// Takes no batch that holds one of these rows.
@@ -198,4 +198,27 @@ fn a_rejected_row_waits_for_a_destination_that_is_switched_off() {
     world.sync("rows=3 unchanged=3 sent=1");
     assert_eq!((short(&sink.take()), world.took("ads")), ("2".to_owned(), "1 2 3".to_owned()));
     world.sync("rows=3 unchanged=3");
+}
+
+/// A version that nobody was sent does not hide that the one before it was not taken.
+#[test]
+fn a_row_that_is_rejected_after_it_has_changed_was_never_there() {
+    let (world, sink) = world(Model::new().set("send", "[\"added\", \"deleted\"]"));
+    sink.answer(|_| Reply::now(503));
+    let sync = || {
+        let sync = world.begin("");
+        wait_for("the sync has ended", || {
+            let status = world.status();
+            (status["running"].is_null() && status["history"][0]["sync"] == sync).then_some(())
+        });
+    };
+    sync();
+    world.sql("update people set plan = 'z' where id = 2");
+    sync();
+    refuse(&sink, &[2]);
+    world.arrive();
+    world.sql("delete from people where id = 2");
+    refuse(&sink, &[]);
+    world.run("");
+    assert_eq!(short(&sink.take()), "1 3");
 }
