@@ -22,8 +22,7 @@ mod store;
 mod told;
 mod under_way;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -39,10 +38,10 @@ pub use self::compare::{ID_BYTES_MAX, first_message_id};
 use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};
-use self::known::Key;
-use self::link::{Ended, Link, Named, Welcome};
+use self::known::{Digest, Key};
+use self::link::{Ended, Link, Named, Rejection, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
-use self::store::{Group, Heard, Store};
+use self::store::{Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, Warehouse};
@@ -198,30 +197,37 @@ fn take_rejections(
     told: &mut Told,
 ) -> Result<HashMap<Key, Vec<Failed>>, Ended> {
     let mut all = store.failed(FAILED_MAX)?;
-    let snapshot = store.snapshot()?;
-    let mut groups: BTreeMap<u8, Group> = BTreeMap::new();
-    for rejection in &welcome.rejections {
-        let Some((key, message)) = read_message_id(&rejection.message_id) else { continue };
-        let group = match groups.entry(key[0]) {
-            Entry::Occupied(group) => group.into_mut(),
-            Entry::Vacant(place) => place.insert(snapshot.group(key[0])?),
-        };
-        // A newer version has its own fate.
-        let Some(known) = group.get(&key).filter(|known| known.message == message) else {
-            continue;
-        };
-        let mut known = known.clone();
-        let named = welcome.destinations.iter().find(|named| named.id == rejection.destination);
-        let name = named.map_or("a destination that is gone", |named| named.name.as_str());
-        told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
-        let list = all.entry(key).or_default();
-        failed::add(list, rejection.destination, now);
-        store.put_failed(key, list.clone());
-        if known.fresh.contains(&rejection.destination) {
-            // It never had the row.
-            known.held.retain(|id| *id != rejection.destination);
-            known.fresh.retain(|id| *id != rejection.destination);
-            group.put(key, Some(known));
+    let mut rejected: Vec<(Key, Digest, u32)> = Vec::new();
+    for Rejection { message_id, destination } in &welcome.rejections {
+        if let Some((key, message)) = read_message_id(message_id) {
+            rejected.push((key, message, *destination));
+        }
+    }
+    // One group of rows in memory at a time.
+    rejected.sort_by_key(|(key, ..)| key[0]);
+    for of_group in rejected.chunk_by(|(one, ..), (other, ..)| one[0] == other[0]) {
+        let mut group = store.snapshot()?.group(of_group[0].0[0])?;
+        for (key, message, destination) in of_group {
+            // A newer version has its own fate.
+            let Some(known) = group.get(key).filter(|known| known.message == *message) else {
+                continue;
+            };
+            let mut known = known.clone();
+            let named = welcome.destinations.iter().find(|named| named.id == *destination);
+            let name = named.map_or("a destination that is gone", |named| named.name.as_str());
+            told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
+            let list = all.entry(*key).or_default();
+            failed::add(list, *destination, now);
+            store.put_failed(*key, list.clone());
+            if known.fresh.contains(destination) {
+                // It never had the row.
+                known.held.retain(|id| id != destination);
+                known.fresh.retain(|id| id != destination);
+                group.put(*key, Some(known));
+            }
+        }
+        if !dry_run {
+            store.save(std::iter::once(&mut group))?;
         }
     }
     if !dry_run {
@@ -232,7 +238,7 @@ fn take_rejections(
                 store.put_failed(*key, list.clone());
             }
         }
-        store.save(groups.values_mut())?;
+        store.save(std::iter::empty())?;
     }
     Ok(all)
 }

@@ -517,6 +517,9 @@ impl<'s> Sending<'s> {
     }
 
     fn save(&mut self) -> Result<(), Ended> {
+        if self.around.dry_run {
+            return Ok(());
+        }
         Ok(self.store.save(self.groups.values_mut().map(|working| &mut working.group))?)
     }
 
