@@ -12,6 +12,8 @@ use std::fmt::{self, Display};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -47,6 +49,11 @@ const COUNT: &str = "rows";
 
 /// What of the file is kept in memory.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long the process of a sync that a daemon left behind may take to see that it is gone,
+const IN_USE_TIME_MAX: Duration = Duration::from_secs(20);
+/// and how often it is looked whether it is.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Parts of a group, which is all rows whose keys begin with the same byte.
 const GROUP_PARTS: u32 = 64;
@@ -168,7 +175,17 @@ impl Store {
             Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
         };
         begin(folder, &path, open).map_err(|error| failed(&error))?;
-        let database = open(&path).map_err(|error| failed(&error))?;
+        let until = Instant::now() + IN_USE_TIME_MAX;
+        let database = loop {
+            match open(&path) {
+                Ok(database) => break database,
+                Err(redb::Error::DatabaseAlreadyOpen) if Instant::now() < until => {
+                    thread::sleep(LOOK);
+                }
+                Err(redb::Error::DatabaseAlreadyOpen) => return Err(in_use(&path)),
+                Err(error) => return Err(failed(&error)),
+            }
+        };
         let store = Self {
             path: path.clone(),
             database,
@@ -510,6 +527,10 @@ fn make(path: &Path) -> std::io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+fn in_use(path: &Path) -> StateError {
+    StateError(format!("another sync of the model has its state open: {}", path.display()))
+}
+
 fn unreadable(path: &Path, error: &dyn Display) -> StateError {
     StateError(format!("the state of the last syncs can't be read: {}: {error}", path.display()))
 }
@@ -596,6 +617,19 @@ mod tests {
         // Saved once more, nothing changes.
         store.save([&mut group].into_iter()).unwrap();
         assert_eq!(store.snapshot().unwrap().count(), 3);
+    }
+
+    /// It may be in use: a daemon that was killed leaves a sync behind that needs a moment to see it.
+    #[test]
+    fn a_state_in_use_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Store::open(folder.path()).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| Store::open(folder.path()).map(drop));
+            thread::sleep(4 * LOOK);
+            drop(first);
+            assert!(second.join().unwrap().is_ok());
+        });
     }
 
     #[test]
