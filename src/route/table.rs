@@ -84,6 +84,7 @@ struct Rule {
 pub struct RoutingTable {
     version: u64,
     hash: String,
+    words: String,
     locations: Locations,
     categories: Vec<CategorySpec>,
     category_index: NameIndex,
@@ -220,6 +221,7 @@ impl RoutingTable {
         Ok(Self {
             version: spec.version,
             hash: hash_of(spec),
+            words: spec.words(),
             locations: Locations::new(&spec.locations).map_err(SpecError::Location)?,
             category_index,
             categories: spec.categories.clone(),
@@ -253,6 +255,12 @@ impl RoutingTable {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// [`TableSpec::words`].
+    #[must_use]
+    pub fn words(&self) -> &str {
+        &self.words
     }
 
     /// Where the consent object is looked for.

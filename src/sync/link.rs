@@ -28,6 +28,8 @@ const WRITE_BYTES: usize = 64 * 1024;
 pub(super) struct Welcome {
     /// The hash of the table in force.
     pub(super) table: String,
+    /// Names the categories that it has, and where it looks for the consent object.
+    pub(super) words: String,
     pub(super) max_event_bytes: usize,
     /// The destinations that rows of the model may reach at all.
     pub(super) destinations: Vec<Named>,

@@ -125,6 +125,13 @@ fn sync(
             errand.model
         ))
     })?;
+    // The file may be newer than what is in force: then every row would seem to refuse.
+    if welcome.words != config.table_spec(0).words() {
+        return Err(Ended::Lost(
+            "the config has other categories or consent.locations than are in force: reload the daemon"
+                .to_owned(),
+        ));
+    }
     told.id_column.clone_from(&model.unique_id);
     let patience = Patience { tries: model.retry_syncs, seconds: model.retry_for.as_secs() };
     let now = unix_seconds();

@@ -268,3 +268,26 @@ fn a_destination_that_needs_another_consent_is_told_of_the_rows_that_refuse_it()
     assert_eq!((world.took("ads"), world.took("stats")), (String::new(), "-3".to_owned()));
     world.sync("rows=4 unchanged=4");
 }
+
+/// Rows that are read by other rules than they are judged by would all seem to refuse.
+#[test]
+fn categories_that_are_not_in_force_yet_withdraw_nothing() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("ads");
+    let model = Model::new().set("consent", "{ Adverts = \"ads\", Stats = \"stats\" }");
+    let renamed = |folder: &crate::harness::Folder, config: crate::harness::Config| {
+        config.categories(&["Adverts"]).file(folder, "ads", "categories = [\"Adverts\"]").file(
+            folder,
+            "stats",
+            "categories = [\"Stats\"]",
+        )
+    };
+    world.write_config(model, renamed);
+    let error = world.fails();
+    assert!(error.contains("reload"), "{error}");
+    assert_eq!(world.took("ads"), "");
+    world.finish_with(renamed);
+    assert_eq!(world.run("")["state"], "done");
+    assert_eq!(world.took("ads"), "1 2");
+}

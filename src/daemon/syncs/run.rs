@@ -146,9 +146,10 @@ impl Means {
             };
             // By hand: the rejections are lines of JSON already, and there may be many.
             format!(
-                "{{\"ok\":true,\"table\":{},\"max_event_bytes\":{},\"destinations\":{destinations},\"others\":{others},\
+                "{{\"ok\":true,\"table\":{},\"words\":{},\"max_event_bytes\":{},\"destinations\":{destinations},\"others\":{others},\
                  \"rejections\":[{rejections}]}}",
                 json!(table.hash()),
+                json!(table.words()),
                 around.max_event_bytes
             )
         })
