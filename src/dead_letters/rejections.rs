@@ -191,12 +191,14 @@ impl ModelRejections {
         let mut file = BufWriter::new(
             private(OpenOptions::new().write(true).create(true).truncate(true)).open(&next)?,
         );
-        io::copy(&mut rest, &mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        let bytes = io::copy(&mut rest, &mut file)?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
         fs::rename(&next, &self.path)?;
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        *state = State::open(&self.path, state.before + count)?;
-        Ok(())
+        // From here on this is the file, whatever fails: what is added to the other one is lost.
+        let (before, count) = (state.before + count, state.count - count);
+        *state = State { file, bytes, before, count };
+        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -137,6 +137,8 @@ pub enum Section {
 /// What became of each line of a frame, blank ones left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
+    /// The hash of the table that decided.
+    pub table: String,
     /// What there was, each kind once.
     pub kinds: Vec<LineOutcome>,
     /// In the order of the lines: the number of a kind, and of how many lines in a row.

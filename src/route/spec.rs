@@ -143,3 +143,14 @@ impl fmt::Display for SpecError {
 }
 
 impl std::error::Error for SpecError {}
+
+impl TableSpec {
+    /// Names what an event has to say to be understood: the categories, and where the consent object is.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut ids: Vec<&str> = self.categories.iter().map(|it| it.id.as_str()).collect();
+        ids.sort_unstable();
+        let digest = blake3::hash(format!("{ids:?} {:?}", self.locations).as_bytes());
+        digest.to_hex().chars().take(16).collect()
+    }
+}

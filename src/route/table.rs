@@ -62,6 +62,9 @@ pub struct Destination {
 pub struct Class {
     /// In config order, never empty.
     pub members: Vec<DestinationId>,
+    /// Names the consent that it takes: while it is the same, so is what each preferences object
+    /// allows, in whatever table.
+    pub consent: u64,
 }
 
 /// The rules of a class, and what makes two destinations the same class.
@@ -81,6 +84,7 @@ struct Rule {
 pub struct RoutingTable {
     version: u64,
     hash: String,
+    words: String,
     locations: Locations,
     categories: Vec<CategorySpec>,
     category_index: NameIndex,
@@ -139,7 +143,7 @@ impl RoutingTable {
             let rule = rule_of(destination, spec, &category_index)?;
             let class = *class_of.entry(rule).or_insert_with_key(|rule| {
                 rules.push(rule.clone());
-                classes.push(Class { members: Vec::new() });
+                classes.push(Class { members: Vec::new(), consent: consent_of(rule, spec) });
                 ClassId(classes.len() as u16 - 1)
             });
             classes[usize::from(class.0)].members.push(DestinationId(number));
@@ -217,6 +221,7 @@ impl RoutingTable {
         Ok(Self {
             version: spec.version,
             hash: hash_of(spec),
+            words: spec.words(),
             locations: Locations::new(&spec.locations).map_err(SpecError::Location)?,
             category_index,
             categories: spec.categories.clone(),
@@ -250,6 +255,12 @@ impl RoutingTable {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// [`TableSpec::words`].
+    #[must_use]
+    pub fn words(&self) -> &str {
+        &self.words
     }
 
     /// Where the consent object is looked for.
@@ -423,6 +434,20 @@ fn rule_of(
         receives_preferences: destination.receives_preferences,
         types: sorted(&destination.types),
     })
+}
+
+/// A hash of everything that decides about consent for destinations with this rule.
+fn consent_of(rule: &Rule, spec: &TableSpec) -> u64 {
+    let Rule { enforce, required, match_mode, receives_preferences, .. } = rule;
+    // Positions are those of one table.
+    let mut ids: Vec<&str> =
+        required.iter().map(|at| spec.categories[usize::from(*at)].id.as_str()).collect();
+    ids.sort_unstable();
+    let of_all = (&spec.locations, spec.missing, spec.unmapped);
+    let content = (enforce, ids, match_mode, receives_preferences, of_all);
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(format!("{content:?}").as_bytes()).as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 /// Sixteen hex digits of BLAKE3 over everything that decides; the version is not part of it.

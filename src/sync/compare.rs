@@ -6,7 +6,7 @@
 //! What always holds: nothing is sent before the query has ended well, for only then is known which ids
 //! stand twice, and which rows are gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -70,10 +70,13 @@ pub(super) struct Basis<'m> {
     pub(super) failed: &'m HashMap<Key, Vec<Failed>>,
     pub(super) patience: Patience,
     pub(super) now: u64,
+    /// The destinations that rows can reach now.
+    pub(super) on: &'m HashSet<u32>,
     pub(super) max_event_bytes: usize,
     /// How many syncs began to send.
     pub(super) begun: u64,
-    /// Destinations that were off in the last one: what happened meanwhile they were not told.
+    /// Destinations that were off in the last one, or take another consent than then: what happened
+    /// meanwhile they were not told.
     pub(super) newly_on: Vec<u32>,
 }
 
@@ -326,8 +329,10 @@ impl Difference<'_> {
             (None, None) if self.model.send.added => (What::Add, Kind::Added),
             (None, None) => (What::Note, Kind::Added),
         };
+        let is_sent = !matches!(what, What::Note | What::Judge);
         let message = match before {
-            Some(known) if unchanged.is_some() => known.message,
+            // The fate of what was sent last is told by this name.
+            Some(known) if unchanged.is_some() || !is_sent => known.message,
             // Sent once more, it has the same.
             Some(known) if known.sent == Some(row.hash) => known.message,
             _ => message(&row.key, &row.hash, before, self.basis.begun),
@@ -355,8 +360,8 @@ impl Difference<'_> {
     }
 
     fn is_due(&self, key: &Key) -> bool {
-        let Basis { failed, patience, now, .. } = &self.basis;
-        failed.get(key).is_some_and(|list| list.iter().any(|one| patience.is_left(one, *now)))
+        let Basis { failed, patience, now, on, .. } = &self.basis;
+        failed.get(key).is_some_and(|list| list.iter().any(|one| patience.is_due(one, *now, on)))
     }
 
     /// One that has a consent again that it had not is as good as new to some destination.

@@ -4,6 +4,8 @@
 //! was tried again (4), whether it is to be tried again (1), and when it failed first, in seconds since
 //! 1970 (8); all little-endian.
 
+use std::collections::HashSet;
+
 use super::known::Reader;
 
 /// Stands for every destination: the daemon itself rejected the event.
@@ -29,6 +31,12 @@ impl Patience {
     /// Whether the row is to be sent again now.
     pub(super) fn is_left(&self, failed: &Failed, now: u64) -> bool {
         failed.is_due && failed.tries < self.tries && !self.is_over(failed, now)
+    }
+
+    /// Whether the row can be sent again now, too: to one of `on`.
+    pub(super) fn is_due(&self, failed: &Failed, now: u64, on: &HashSet<u32>) -> bool {
+        let is_on = failed.destination == EVERYWHERE || on.contains(&failed.destination);
+        is_on && self.is_left(failed, now)
     }
 
     /// Whether it may be forgotten.
@@ -95,5 +103,9 @@ mod tests {
         assert!(!patience.is_left(&Failed { tries: 5, ..failed }, 200));
         assert!(!patience.is_left(&Failed { is_due: false, ..failed }, 200));
         assert!(!patience.is_over(&failed, 50), "the clock went back");
+        assert!(patience.is_due(&failed, 1100, &HashSet::from([3])));
+        assert!(!patience.is_due(&failed, 1100, &HashSet::from([4])), "it is off");
+        let everywhere = Failed { destination: EVERYWHERE, ..failed };
+        assert!(patience.is_due(&everywhere, 1100, &HashSet::new()));
     }
 }

@@ -26,6 +26,10 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// What the daemon says to begin with.
 #[derive(Debug, Deserialize)]
 pub(super) struct Welcome {
+    /// The hash of the table in force.
+    pub(super) table: String,
+    /// Names the categories that it has, and where it looks for the consent object.
+    pub(super) words: String,
     pub(super) max_event_bytes: usize,
     /// The destinations that rows of the model may reach at all.
     pub(super) destinations: Vec<Named>,
@@ -41,6 +45,8 @@ pub(super) struct Named {
     pub(super) name: String,
     /// Stable.
     pub(super) id: u32,
+    /// Names the consent that it takes.
+    pub(super) consent: u64,
 }
 
 /// An event that a destination did not take.
@@ -61,11 +67,17 @@ pub(super) struct Outcome {
     pub(super) refused: Vec<u32>,
     /// Why it is no event.
     pub(super) rejected: Option<String>,
+    /// Whether it was decided under other rules than those of the welcome.
+    #[serde(skip)]
+    pub(super) is_of_other_rules: bool,
 }
 
 /// One piece of an answer.
 #[derive(Debug, Deserialize)]
 struct Settled {
+    /// The hash of the table; empty where none decided.
+    #[serde(default)]
+    table: String,
     kinds: Vec<Outcome>,
     /// Position in `kinds`, and for how many lines.
     runs: Vec<(usize, usize)>,
@@ -94,6 +106,8 @@ pub(super) enum Ended {
 pub(super) struct Link<T> {
     socket: UnixStream,
     said: Receiver<Result<Said, String>>,
+    /// The hash of the table that was in force at the welcome.
+    table: String,
     out: Vec<u8>,
     section: String,
     /// The lines without an answer, with their bytes.
@@ -136,6 +150,7 @@ impl<T> Link<T> {
         let link = Self {
             socket,
             said,
+            table: welcome.table.clone(),
             out: Vec::with_capacity(2 * WRITE_BYTES),
             section: String::new(),
             unanswered: VecDeque::new(),
@@ -219,7 +234,7 @@ impl<T> Link<T> {
             };
             wait = Duration::ZERO;
             for piece in said.settled {
-                self.answer(&piece, settled)?;
+                self.answer(piece, settled)?;
             }
             if let Some(error) = said.error {
                 return Err(Ended::Lost(format!("the daemon: {error}")));
@@ -235,9 +250,12 @@ impl<T> Link<T> {
 
     fn answer(
         &mut self,
-        piece: &Settled,
+        mut piece: Settled,
         settled: &mut dyn FnMut(T, &Outcome),
     ) -> Result<(), Ended> {
+        if !piece.table.is_empty() && piece.table != self.table {
+            piece.kinds.iter_mut().for_each(|outcome| outcome.is_of_other_rules = true);
+        }
         let nonsense = || Ended::Lost("the daemon answers what was not asked".to_owned());
         for &(kind, count) in &piece.runs {
             let outcome = piece.kinds.get(kind).ok_or_else(nonsense)?;

@@ -23,8 +23,7 @@ mod store;
 mod told;
 mod under_way;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -40,10 +39,10 @@ pub use self::compare::{ID_BYTES_MAX, first_message_id};
 use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};
-use self::known::Key;
-use self::link::{Ended, Link, Named, Welcome};
+use self::known::{Digest, Key};
+use self::link::{Ended, Link, Named, Rejection, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
-use self::store::{Group, Store};
+use self::store::{Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, Warehouse};
@@ -127,6 +126,13 @@ fn sync(
             errand.model
         ))
     })?;
+    // The file may be newer than what is in force: then every row would seem to refuse.
+    if welcome.words != config.table_spec(0).words() {
+        return Err(Ended::Lost(
+            "the config has other categories or consent.locations than are in force: reload the daemon"
+                .to_owned(),
+        ));
+    }
     told.id_column.clone_from(&model.unique_id);
     let patience = Patience { tries: model.retry_syncs, seconds: model.retry_for.as_secs() };
     let now = unix_seconds();
@@ -142,16 +148,20 @@ fn sync(
         (true, true) => store.generation(false)?.wrapping_add(1),
         (full, _) => store.generation(full)?,
     };
-    let same_categories = store.has_categories(&categories(model))?;
+    let categories = categories(model);
+    let same_categories = store.has_categories(&categories)?;
     let max_event_bytes = welcome.max_event_bytes;
     let begun = store.begun()?;
     let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
-    let (on, off) = (ids(&welcome.destinations), ids(&welcome.others));
-    let were_on = store.were_on()?;
-    let newly_on: Vec<u32> = on.iter().copied().filter(|id| !were_on.contains(id)).collect();
+    let on: HashSet<u32> = ids(&welcome.destinations).into_iter().collect();
+    let heard_before = store.heard()?;
+    let heard: Heard = welcome.destinations.iter().map(|named| (named.id, named.consent)).collect();
+    let (still, new): (Heard, Heard) =
+        heard.iter().partition(|(id, consent)| heard_before.get(id) == Some(consent));
+    let newly_on: Vec<u32> = new.into_keys().collect();
     let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
     let compared = query.run(|| {
-        let failed = &failed;
+        let (failed, on) = (&failed, &on);
         let newly_on = newly_on.clone();
         let basis = Basis {
             generation,
@@ -159,6 +169,7 @@ fn sync(
             failed,
             patience,
             now,
+            on,
             max_event_bytes,
             begun,
             newly_on,
@@ -166,18 +177,22 @@ fn sync(
         Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
     })?;
     told.counts.phase = "send".to_owned();
+    if !errand.dry_run {
+        // Whether or not this one ends: what is noted from now on the others have not heard.
+        store.note_heard(&still, same_categories.then_some(&*categories))?;
+    }
     let around = Around {
         patience,
         now,
         generation,
         begun,
-        on: on.iter().copied().collect(),
-        off: off.into_iter().collect(),
+        on: on.clone(),
+        off: ids(&welcome.others).into_iter().collect(),
         same_categories,
         dry_run: errand.dry_run,
     };
     Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;
-    if errand.dry_run { Ok(()) } else { Ok(store.complete(&on, &categories(model))?) }
+    if errand.dry_run { Ok(()) } else { Ok(store.complete(&heard, &categories)?) }
 }
 
 /// Notes which rows were rejected since they were sent; gives all that are remembered.
@@ -190,30 +205,37 @@ fn take_rejections(
     told: &mut Told,
 ) -> Result<HashMap<Key, Vec<Failed>>, Ended> {
     let mut all = store.failed(FAILED_MAX)?;
-    let snapshot = store.snapshot()?;
-    let mut groups: BTreeMap<u8, Group> = BTreeMap::new();
-    for rejection in &welcome.rejections {
-        let Some((key, message)) = read_message_id(&rejection.message_id) else { continue };
-        let group = match groups.entry(key[0]) {
-            Entry::Occupied(group) => group.into_mut(),
-            Entry::Vacant(place) => place.insert(snapshot.group(key[0])?),
-        };
-        // A newer version has its own fate.
-        let Some(known) = group.get(&key).filter(|known| known.message == message) else {
-            continue;
-        };
-        let mut known = known.clone();
-        let named = welcome.destinations.iter().find(|named| named.id == rejection.destination);
-        let name = named.map_or("a destination that is gone", |named| named.name.as_str());
-        told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
-        let list = all.entry(key).or_default();
-        failed::add(list, rejection.destination, now);
-        store.put_failed(key, list.clone());
-        if known.fresh.contains(&rejection.destination) {
-            // It never had the row.
-            known.held.retain(|id| *id != rejection.destination);
-            known.fresh.retain(|id| *id != rejection.destination);
-            group.put(key, Some(known));
+    let mut rejected: Vec<(Key, Digest, u32)> = Vec::new();
+    for Rejection { message_id, destination } in &welcome.rejections {
+        if let Some((key, message)) = read_message_id(message_id) {
+            rejected.push((key, message, *destination));
+        }
+    }
+    // One group of rows in memory at a time.
+    rejected.sort_by_key(|(key, ..)| key[0]);
+    for of_group in rejected.chunk_by(|(one, ..), (other, ..)| one[0] == other[0]) {
+        let mut group = store.snapshot()?.group(of_group[0].0[0])?;
+        for (key, message, destination) in of_group {
+            // A newer version has its own fate.
+            let Some(known) = group.get(key).filter(|known| known.message == *message) else {
+                continue;
+            };
+            let mut known = known.clone();
+            let named = welcome.destinations.iter().find(|named| named.id == *destination);
+            let name = named.map_or("a destination that is gone", |named| named.name.as_str());
+            told.fail(format!("{}: rejected by {name}", told.id(&known.id)));
+            let list = all.entry(*key).or_default();
+            failed::add(list, *destination, now);
+            store.put_failed(*key, list.clone());
+            if known.fresh.contains(destination) {
+                // It never had the row.
+                known.held.retain(|id| id != destination);
+                known.fresh.retain(|id| id != destination);
+                group.put(*key, Some(known));
+            }
+        }
+        if !dry_run {
+            store.save(std::iter::once(&mut group))?;
         }
     }
     if !dry_run {
@@ -224,7 +246,7 @@ fn take_rejections(
                 store.put_failed(*key, list.clone());
             }
         }
-        store.save(groups.values_mut())?;
+        store.save(std::iter::empty())?;
     }
     Ok(all)
 }

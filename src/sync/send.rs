@@ -44,6 +44,8 @@ pub(super) enum Mark {
     Row { what: What, key: Key, known: Known },
     /// Somebody is told that a row is gone.
     Deletion(Owed),
+    /// A row that is no event: who must not have it any more is asked without its values.
+    Rejected { key: Key, known: Known },
     /// An event that was under way when the last sync died, by its number.
     UnderWay(usize),
 }
@@ -72,6 +74,8 @@ pub(super) struct Sending<'s> {
     /// The rows that are worked on, by the first byte of their keys.
     groups: BTreeMap<u8, Working>,
     owed: Vec<Owed>,
+    /// Rows that are no events, and that somebody has.
+    rejected: Vec<(Key, Known)>,
     lines: u32,
     next_progress: Instant,
     next_save: Instant,
@@ -120,6 +124,7 @@ impl<'s> Sending<'s> {
             announced: BTreeSet::new(),
             groups: BTreeMap::new(),
             owed: Vec::new(),
+            rejected: Vec::new(),
             lines: 0,
             next_progress: now,
             next_save: now + SAVE,
@@ -163,7 +168,7 @@ impl<'s> Sending<'s> {
         // What is settled by now may make deletions necessary.
         loop {
             link.settle(&mut |mark, outcome| self.apply(mark, outcome))?;
-            if self.owed.is_empty() {
+            if self.owed.is_empty() && self.rejected.is_empty() {
                 return self.close_groups(0);
             }
             self.pay(link)?;
@@ -294,8 +299,8 @@ impl<'s> Sending<'s> {
 
     /// The destinations that are to get a row again; `None` for all.
     fn due(&self, key: &Key) -> Option<Vec<u32>> {
-        let Around { patience, now, .. } = &self.around;
-        let list = self.failed.get(key)?.iter().filter(|one| patience.is_left(one, *now));
+        let Around { patience, now, on, .. } = &self.around;
+        let list = self.failed.get(key)?.iter().filter(|one| patience.is_due(one, *now, on));
         let to: Vec<u32> = list.map(|one| one.destination).collect();
         if to.contains(&EVERYWHERE) { None } else { Some(to) }
     }
@@ -311,15 +316,15 @@ impl<'s> Sending<'s> {
         if !self.model.send.deleted {
             self.note(key, None);
         } else if to.is_empty() {
-            self.note_gone(key, known);
+            self.note_gone(key, known, false);
         } else {
             self.owed.push(Owed { key, to, known, is_gone: true });
         }
     }
 
-    /// A row is gone; it is kept for destinations that are switched off: they are told later.
-    fn note_gone(&mut self, key: Key, mut known: Known) {
-        known.held.retain(|id| self.around.off.contains(id));
+    /// A row is gone; it is kept for destinations that are switched off, or may be: they are told later.
+    fn note_gone(&mut self, key: Key, mut known: Known, may_be_off: bool) {
+        known.held.retain(|id| may_be_off || self.around.off.contains(id));
         known.hash = Digest::default();
         self.note(key, if known.held.is_empty() { None } else { Some(known) });
     }
@@ -330,6 +335,7 @@ impl<'s> Sending<'s> {
 
     /// Sends the deletions that are owed, those to the same destinations together.
     fn pay(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
+        self.ask_for_rejected(link)?;
         let mut owed = std::mem::take(&mut self.owed);
         if self.around.dry_run {
             owed.iter().for_each(|one| self.settled(one.key[0]));
@@ -350,10 +356,27 @@ impl<'s> Sending<'s> {
         Ok(())
     }
 
+    /// Finds out who has one of these rows and must not have it any more.
+    fn ask_for_rejected(&mut self, link: &mut Link<Mark>) -> Result<(), Ended> {
+        let mut line = Vec::new();
+        for (key, known) in std::mem::take(&mut self.rejected) {
+            line.clear();
+            self.blank.write(Granted::from_words(known.granted), "", &mut line);
+            let mark = Mark::Rejected { key, known };
+            link.send("#judge", &line, mark, &mut |mark, outcome| self.apply(mark, outcome))?;
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, mark: Mark, outcome: &Outcome) {
+        if outcome.is_of_other_rules && !self.around.dry_run {
+            // Somebody may have been switched off, or on, since the sync was told who is on.
+            self.store.put_unheard();
+        }
         match mark {
             Mark::Row { what, key, known } => self.settle_row(what, key, known, outcome),
             Mark::Deletion(owed) => self.settle_deletion(owed, outcome),
+            Mark::Rejected { key, known } => self.settle_rejected(key, known, outcome),
             // Asked before anything is sent.
             Mark::UnderWay(_) => {}
         }
@@ -368,7 +391,11 @@ impl<'s> Sending<'s> {
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: rejected as {reason}"));
             self.note_failed(what, key, Some(EVERYWHERE));
-            self.note(key, Some(known));
+            if self.model.on_withdrawal == OnWithdrawal::Delete && !known.held.is_empty() {
+                self.rejected.push((key, known));
+            } else {
+                self.note(key, Some(known));
+            }
             return;
         }
         let is_judged = matches!(what, What::Judge | What::Withdraw);
@@ -391,6 +418,16 @@ impl<'s> Sending<'s> {
         }
     }
 
+    fn settle_rejected(&mut self, key: Key, known: Known, outcome: &Outcome) {
+        let lost = self.lost(&known, outcome);
+        if lost.is_empty() {
+            self.note(key, Some(known));
+        } else {
+            self.told.counts.withdrawn += 1;
+            self.owed.push(Owed { key, to: lost, known, is_gone: false });
+        }
+    }
+
     /// Those who have the row and must not have it any more.
     fn lost(&self, known: &Known, outcome: &Outcome) -> Vec<u32> {
         let refused: Vec<u32> =
@@ -409,7 +446,7 @@ impl<'s> Sending<'s> {
             _ => Vec::new(),
         };
         for one in &mut list {
-            if self.around.patience.is_left(one, self.around.now) {
+            if self.around.patience.is_due(one, self.around.now, &self.around.on) {
                 one.tries += 1;
                 one.is_due = false;
             }
@@ -432,7 +469,7 @@ impl<'s> Sending<'s> {
         self.told.counts.sent += u64::from(!outcome.stored.is_empty());
         known.held.retain(|id| !outcome.stored.contains(id));
         if is_gone {
-            self.note_gone(key, known);
+            self.note_gone(key, known, outcome.is_of_other_rules);
         } else {
             self.note(key, Some(known));
         }
@@ -469,6 +506,9 @@ impl<'s> Sending<'s> {
     }
 
     fn save(&mut self) -> Result<(), Ended> {
+        if self.around.dry_run {
+            return Ok(());
+        }
         Ok(self.store.save(self.groups.values_mut().map(|working| &mut working.group))?)
     }
 

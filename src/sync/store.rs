@@ -13,6 +13,8 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -41,19 +43,27 @@ const GENERATION: &str = "generation";
 const CATEGORIES: &str = "categories";
 /// How many syncs began to send.
 const BEGUN: &str = "begun";
-/// The destinations that were on then.
-const ON: &str = "on";
+/// The destinations that have heard everything until then, with the consent that they took.
+const HEARD: &str = "heard";
 /// How many rows there are.
 const COUNT: &str = "rows";
 
 /// What of the file is kept in memory.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// How long the process of a sync that a daemon left behind may take to see that it is gone,
+const IN_USE_TIME_MAX: Duration = Duration::from_secs(20);
+/// and how often it is looked whether it is.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Parts of a group, which is all rows whose keys begin with the same byte.
 const GROUP_PARTS: u32 = 64;
 
 /// A hash with its key.
 const HASH_BYTES: usize = 32;
+
+/// Destinations by their stable IDs, with what names the consent that each takes.
+pub(super) type Heard = BTreeMap<u32, u64>;
 
 /// Why state can't be read or written, for people.
 #[derive(Debug)]
@@ -134,6 +144,8 @@ pub(super) struct Store {
     failed: HashMap<Key, Vec<Failed>>,
     /// and what is not under way any more.
     under_way: BTreeSet<u8>,
+    /// Whether who was told is not certain in this sync.
+    is_unheard: bool,
 }
 
 /// What of the state can be used from any thread.
@@ -169,11 +181,22 @@ impl Store {
             Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
         };
         begin(folder, &path, open).map_err(|error| failed(&error))?;
-        let database = open(&path).map_err(|error| failed(&error))?;
+        let until = Instant::now() + IN_USE_TIME_MAX;
+        let database = loop {
+            match open(&path) {
+                Ok(database) => break database,
+                Err(redb::Error::DatabaseAlreadyOpen) if Instant::now() < until => {
+                    thread::sleep(LOOK);
+                }
+                Err(redb::Error::DatabaseAlreadyOpen) => return Err(in_use(&path)),
+                Err(error) => return Err(failed(&error)),
+            }
+        };
         let file = Arc::new(StateFile { path: path.clone(), database });
         // Reading needs the tables to be there.
         file.write(|_| Ok(())).map_err(|error| failed(&error))?;
-        Ok(Self { file, failed: HashMap::new(), under_way: BTreeSet::new() })
+        let (failed, under_way) = (HashMap::new(), BTreeSet::new());
+        Ok(Self { file, failed, under_way, is_unheard: false })
     }
 
     /// The rows as they are now.
@@ -239,22 +262,54 @@ impl Store {
         Ok(self.about(BEGUN)?.map_or(0, |bytes| number(&bytes)))
     }
 
-    /// The destinations that were on in the last sync that was completed, by stable ID.
-    pub(super) fn were_on(&self) -> Result<Vec<u32>, StateError> {
-        let bytes = self.about(ON)?.unwrap_or_default();
-        Ok(bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
+    /// The destinations that were told of everything that is noted, under the rules that they had.
+    pub(super) fn heard(&self) -> Result<Heard, StateError> {
+        let bytes = self.about(HEARD)?.unwrap_or_default();
+        let mut rest = Reader(&bytes);
+        let mut next =
+            || Some((u32::from_le_bytes(rest.array()?), u64::from_le_bytes(rest.array()?)));
+        Ok(std::iter::from_fn(&mut next).collect())
     }
 
-    /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
-    pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
-        let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
+    /// Notes who has heard everything, and the categories whose grants are kept, `None` if rows differ
+    /// in that.
+    pub(super) fn note_heard(
+        &self,
+        heard: &Heard,
+        categories: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let mut bytes = Vec::with_capacity(12 * heard.len());
+        for (id, consent) in heard {
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&consent.to_le_bytes());
+        }
+        let is_same = self.about(HEARD)?.unwrap_or_default() == bytes
+            && self.about(CATEGORIES)?.as_deref() == categories;
+        if is_same {
+            return Ok(());
+        }
         let done = self.file.write(|writing| {
             let mut about = writing.open_table(ABOUT)?;
-            about.insert(ON, on.as_slice())?;
-            about.insert(CATEGORIES, categories)?;
+            about.insert(HEARD, bytes.as_slice())?;
+            match categories {
+                Some(categories) => drop(about.insert(CATEGORIES, categories)?),
+                None => drop(about.remove(CATEGORIES)?),
+            }
             Ok(())
         });
         done.map_err(|error| unwritable(&self.file.path, &error))
+    }
+
+    /// Notes that a sync is completed, in which these were told, and these categories' grants kept.
+    pub(super) fn complete(&self, heard: &Heard, categories: &[u8]) -> Result<(), StateError> {
+        let nobody = Heard::new();
+        let heard = if self.is_unheard { &nobody } else { heard };
+        self.note_heard(heard, Some(categories))
+    }
+
+    /// Who was told of what is saved from now on is not certain: the next sync asks for all rows.
+    pub(super) fn put_unheard(&mut self) {
+        self.is_unheard = true;
     }
 
     /// Puts the rejections of a row among what is to be written; none are forgotten.
@@ -309,6 +364,9 @@ impl Store {
             let count = about.get(COUNT)?.map_or(0, |it| number(it.value()));
             let count = count.saturating_add_signed(change);
             about.insert(COUNT, count.to_le_bytes().as_slice())?;
+            if self.is_unheard {
+                about.remove(HEARD)?;
+            }
             let mut table = writing.open_table(FAILED)?;
             for (key, list) in &failed {
                 if list.is_empty() {
@@ -485,6 +543,10 @@ fn make(path: &Path) -> std::io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+fn in_use(path: &Path) -> StateError {
+    StateError(format!("another sync of the model has its state open: {}", path.display()))
+}
+
 fn unreadable(path: &Path, error: &dyn Display) -> StateError {
     StateError(format!("the state of the last syncs can't be read: {}: {error}", path.display()))
 }
@@ -523,13 +585,23 @@ mod tests {
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
         assert!(!store.has_categories(b"a").unwrap());
-        store.complete(&[3, 7], b"a").unwrap();
+        let heard = Heard::from([(3, 1), (7, u64::MAX)]);
+        store.complete(&heard, b"a").unwrap();
         assert!(store.has_categories(b"a").unwrap());
-        assert_eq!(store.were_on().unwrap(), vec![3, 7]);
+        assert_eq!(store.heard().unwrap(), heard);
+        store.note_heard(&heard, None).unwrap();
+        assert!(!store.has_categories(b"a").unwrap());
         let notes = [(1, b"one".to_vec()), (2, b"two".to_vec())];
         store.file().announce(&notes, 5).unwrap();
+        store.put_unheard();
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
+        assert_eq!(store.heard().unwrap(), heard);
         store.save([&mut group, &mut other].into_iter()).unwrap();
+        store.complete(&heard, b"a").unwrap();
+        assert_eq!(
+            (store.heard().unwrap(), store.has_categories(b"a").unwrap()),
+            (Heard::new(), true)
+        );
         drop(store);
 
         let mut store = Store::open(folder.path()).unwrap();
@@ -560,6 +632,19 @@ mod tests {
         // Saved once more, nothing changes.
         store.save([&mut group].into_iter()).unwrap();
         assert_eq!(store.snapshot().unwrap().count(), 3);
+    }
+
+    /// It may be in use: a daemon that was killed leaves a sync behind that needs a moment to see it.
+    #[test]
+    fn a_state_in_use_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Store::open(folder.path()).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| Store::open(folder.path()).map(drop));
+            thread::sleep(4 * LOOK);
+            drop(first);
+            assert!(second.join().unwrap().is_ok());
+        });
     }
 
     #[test]

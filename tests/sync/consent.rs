@@ -1,5 +1,8 @@
 //! Which rows reach a destination, and what it is told when consent ends.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use crate::world::{Model, PEOPLE, World, samples};
 
 const FOUR: &str = "insert into people values (1, 'a', true, true), (2, 'b', true, false), \
@@ -217,4 +220,74 @@ fn another_mapping_of_consent_columns_is_a_withdrawal_where_it_refuses() {
         (world.took("ads"), world.took("stats")),
         ("1 -2 3".to_owned(), "1 2 -3".to_owned())
     );
+}
+
+/// Starts a sync that waits for the database, makes other rules meanwhile, and lets it go on.
+fn sync_while(world: &mut World, sql: &str, change: impl FnOnce(&mut World)) {
+    let writer = world.connection();
+    writer.execute_batch(&format!("begin exclusive; {sql}")).unwrap();
+    let sync = world.begin("");
+    // By then it has been told which destinations there are.
+    sleep(Duration::from_millis(500));
+    change(world);
+    writer.execute_batch("commit").unwrap();
+    let record = world.ended(&sync);
+    assert_eq!(record["state"], "done", "{record}");
+}
+
+#[test]
+fn a_destination_that_is_switched_off_during_a_sync_is_told_when_it_is_on_again() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("stats");
+    let change = "delete from people where id = 1; update people set stats = false where id = 3";
+    sync_while(&mut world, change, |world| world.finish_with(with_stats_off(false)));
+    assert_eq!(world.took("stats"), "");
+    world.finish_with(with_stats_off(true));
+    assert_eq!(world.run("")["state"], "done");
+    assert_eq!(world.took("stats"), "-1 -3");
+    world.sync("rows=3 unchanged=3");
+    assert_eq!((world.took("ads"), world.took("stats")), ("1 -1 2".to_owned(), String::new()));
+}
+
+/// The rows are as they were, and so is what they grant: what it takes to have them is more now.
+#[test]
+fn a_destination_that_needs_another_consent_is_told_of_the_rows_that_refuse_it() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("ads");
+    world.take("stats");
+    world.finish_with(|folder, config| {
+        config.file(folder, "ads", "categories = [\"Ads\"]").file(
+            folder,
+            "stats",
+            "categories = [\"Stats\", \"Ads\"]",
+        )
+    });
+    world.sync("rows=4 unchanged=4 withdrawn=1 refused=1 sent=1");
+    assert_eq!((world.took("ads"), world.took("stats")), (String::new(), "-3".to_owned()));
+    world.sync("rows=4 unchanged=4");
+}
+
+/// Rows that are read by other rules than they are judged by would all seem to refuse.
+#[test]
+fn categories_that_are_not_in_force_yet_withdraw_nothing() {
+    let mut world = World::simple(&table(), Model::new());
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("ads");
+    let model = Model::new().set("consent", "{ Adverts = \"ads\", Stats = \"stats\" }");
+    let renamed = |folder: &crate::harness::Folder, config: crate::harness::Config| {
+        config.categories(&["Adverts"]).file(folder, "ads", "categories = [\"Adverts\"]").file(
+            folder,
+            "stats",
+            "categories = [\"Stats\"]",
+        )
+    };
+    world.write_config(model, renamed);
+    let error = world.fails();
+    assert!(error.contains("reload"), "{error}");
+    assert_eq!(world.took("ads"), "");
+    world.finish_with(renamed);
+    assert_eq!(world.run("")["state"], "done");
+    assert_eq!(world.took("ads"), "1 2");
 }

@@ -229,6 +229,39 @@ fn rows_that_become_what_they_were_after_two_crashes_are_so_everywhere() {
     });
 }
 
+/// Whom a sync could not tell, because it was off, the next one has to, whether or not that one ended.
+#[test]
+fn a_destination_that_was_off_during_a_crash_is_told_of_withdrawals_when_it_is_on_again() {
+    let Some(mut trial) = traced() else { return };
+    for number in 1.. {
+        trial.change(40);
+        trial.complete(&format!("before write {number}"));
+        let rules = trial.rules.clone();
+        trial.world.finish_with(move |folder, config| {
+            let config = config.categories(&["Gone"]);
+            rules.iter().fold(config, |config, rule| match rule.name.as_str() {
+                "stats" => {
+                    config.file(folder, "stats", "categories = [\"Stats\"]\nenabled = false")
+                }
+                _ => rule.add_to(folder, config),
+            })
+        });
+        for row in trial.table.iter_mut().step_by(2) {
+            row.grants[1] = Some(false);
+        }
+        write(&trial.world, &trial.table);
+        if !trial.killed_at(number) {
+            return;
+        }
+        let rules = trial.rules.clone();
+        trial.world.finish_with(move |folder, config| {
+            let config = config.categories(&["Gone"]);
+            rules.iter().fold(config, |config, rule| rule.add_to(folder, config))
+        });
+        trial.complete(&format!("write {number}"));
+    }
+}
+
 #[test]
 fn a_first_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
     let Some(mut trial) = traced() else { return };

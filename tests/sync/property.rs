@@ -63,7 +63,7 @@ impl Rule {
             }
     }
 
-    fn add_to(&self, folder: &Folder, config: Config) -> Config {
+    pub(crate) fn add_to(&self, folder: &Folder, config: Config) -> Config {
         let categories: Vec<&str> = self.categories.iter().map(|at| CATEGORIES[*at]).collect();
         let how = if self.any && !categories.is_empty() { "match = \"any\"" } else { "" };
         config.file(folder, &self.name, format!("categories = {categories:?}\n{how}"))

@@ -1,6 +1,6 @@
 //! Rows that a destination does not take.
 
-use crate::harness::{HttpSink, Reply};
+use crate::harness::{Config, Folder, HttpSink, Reply, wait_for};
 use crate::world::{Model, PEOPLE, World, samples, short};
 
 /// Takes no batch that holds one of these rows.
@@ -153,4 +153,72 @@ fn a_row_that_is_no_event_is_reported_and_tried_again() {
     world.sql("update people set more = '1' where id = 2");
     world.sync("rows=3 updated=1 unchanged=2 sent=1");
     assert_eq!(world.took("ads"), "2");
+}
+
+/// Nothing that the daemon does not take keeps a consent alive.
+#[test]
+fn a_withdrawal_in_a_row_that_is_no_event_is_told_once() {
+    let (mut world, _sink) = world(Model::new());
+    world.sql("alter table people add column more json");
+    let event = "{ type = \"identify\", userId = \"$id\", traits = { plan = \"$plan\", more = \"$more\" } }";
+    world.become_model(Model::new().set("event", event));
+    world.sync("rows=3 added=3 sent=3");
+    world.take("ads");
+    let deep = format!("{}1{}", "[".repeat(80), "]".repeat(80));
+    world.sql(&format!("update people set more = '{deep}', ads = false where id = 2"));
+    world.sync("rows=3 updated=1 unchanged=2 withdrawn=1 failed=1 sent=1");
+    assert_eq!(world.took("ads"), "-2");
+    // It is tried again, and not told again.
+    world.sync("rows=3 unchanged=3 failed=1");
+    world.sql("update people set more = null where id = 2");
+    world.sync("rows=3 updated=1 unchanged=2 refused=1 sent=1");
+    assert_eq!(world.took("ads"), "");
+}
+
+/// Who could not be reached was not tried.
+#[test]
+fn a_rejected_row_waits_for_a_destination_that_is_switched_off() {
+    let (mut world, sink) = world(Model::new().set("retry_syncs", 1));
+    refuse(&sink, &[2]);
+    world.sync("rows=3 added=3 sent=3");
+    let url = sink.url();
+    let switch = |enabled: bool| {
+        let url = url.clone();
+        move |folder: &Folder, config: Config| {
+            let rules = format!("categories = [\"Stats\"]\nenabled = {enabled}");
+            config.file(folder, "ads", "categories = [\"Ads\"]").http("strict", &url, &rules)
+        }
+    };
+    world.finish_with(switch(false));
+    world.sync("rows=3 unchanged=3 failed=1");
+    world.sync("rows=3 unchanged=3");
+    refuse(&sink, &[]);
+    sink.take();
+    world.finish_with(switch(true));
+    world.sync("rows=3 unchanged=3 sent=1");
+    assert_eq!((short(&sink.take()), world.took("ads")), ("2".to_owned(), "1 2 3".to_owned()));
+    world.sync("rows=3 unchanged=3");
+}
+
+/// A version that nobody was sent does not hide that the one before it was not taken.
+#[test]
+fn a_row_that_is_rejected_after_it_has_changed_was_never_there() {
+    let (world, sink) = world(Model::new().set("send", "[\"added\", \"deleted\"]"));
+    sink.answer(|_| Reply::now(503));
+    let sync = || {
+        let sync = world.begin("");
+        wait_for("the sync has ended", || {
+            let status = world.status();
+            (status["running"].is_null() && status["history"][0]["sync"] == sync).then_some(())
+        });
+    };
+    sync();
+    world.sql("update people set plan = 'z' where id = 2");
+    sync();
+    refuse(&sink, &[2]);
+    world.arrive();
+    world.sql("delete from people where id = 2");
+    refuse(&sink, &[]);
+    world.run("");
+    assert_eq!(short(&sink.take()), "1 3");
 }

@@ -12,11 +12,14 @@ const ROWS: u64 = 1_000_000;
 /// Of the process of a sync.
 const RSS_KIB_MAX: u64 = 256 * 1024;
 
+/// A change that is not one of the database.
+const REJECTED: &str = "rejections";
+
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_million_rows_take_little_memory_and_little_time() {
-    let world = World::new(PEOPLE, Model::new(), |_, config| {
+    let mut world = World::new(PEOPLE, Model::new(), |_, config| {
         config
             .destination("ads", "type = \"blackhole\"\ncategories = [\"Ads\"]")
             .destination("stats", "type = \"blackhole\"\ncategories = [\"Stats\"]")
@@ -28,12 +31,17 @@ fn a_million_rows_take_little_memory_and_little_time() {
     for (change, expected) in [
         ("", "rows=1000000 added=1000000 refused=466667 sent=933334"),
         ("", "rows=1000000 unchanged=1000000"),
+        (REJECTED, "rows=1000000 unchanged=1000000"),
         (
             "delete from people where id % 10 = 9",
             "rows=900000 deleted=100000 unchanged=900000 sent=100000",
         ),
     ] {
-        world.sql(change);
+        if change == REJECTED {
+            reject_all_over(&mut world);
+        } else {
+            world.sql(change);
+        }
         let (peak, is_over) = (&AtomicU64::new(0), &AtomicBool::new(false));
         let (daemon, started) = (world.daemon().id(), Instant::now());
         let record = scope(|scope| {
@@ -56,6 +64,17 @@ fn a_million_rows_take_little_memory_and_little_time() {
         assert!(peak > 1024 && peak < RSS_KIB_MAX, "{peak} KiB");
         assert!(took < TIME_MAX, "{took:?}");
     }
+}
+
+/// Notes that rows of all parts of the state were rejected, in versions that nobody knows any more.
+fn reject_all_over(world: &mut World) {
+    world.kill();
+    let lines = (0..=u8::MAX).map(|first| {
+        let message = format!("{first:02x}{:030x}-{:032x}", 0, 0);
+        format!("{{\"messageId\":\"{message}\",\"destination\":1}}\n")
+    });
+    world.folder.write("state/warehouse/people.rejections", lines.collect::<String>());
+    world.start();
 }
 
 fn peak_kib(daemon: u32) -> u64 {

@@ -153,6 +153,17 @@ impl World {
         self.daemon().apply_and_wait(&self.config());
     }
 
+    /// Writes a config with another model and other destinations, and leaves the daemon with the old one.
+    pub(crate) fn write_config(
+        &mut self,
+        model: Model,
+        finish: impl Fn(&Folder, Config) -> Config + 'static,
+    ) {
+        self.model = model;
+        self.finish = Box::new(finish);
+        self.daemon().write_config(self.config());
+    }
+
     /// Takes other destinations into force.
     #[track_caller]
     pub(crate) fn finish_with(&mut self, finish: impl Fn(&Folder, Config) -> Config + 'static) {

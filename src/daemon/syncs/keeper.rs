@@ -115,6 +115,10 @@ impl Keeper {
                 followed = schedule;
                 next = self.first();
             }
+            let schedule = followed.as_ref();
+            let latest =
+                |due| schedule.map(|it| schedule::at_the_latest(it, due, Timestamp::now()));
+            next = next.and_then(latest);
             self.shown.lock().next = next;
             match self.wake(next).await {
                 Wake::Stop => return,

@@ -124,7 +124,9 @@ impl Means {
                 let those = named()
                     .filter(|(destination, _)| table.is_open(source, destination.class) == open);
                 let told = those.filter_map(|(destination, outlet)| {
-                    Some(json!({ "name": destination.name, "id": outlet.stable()?.0 }))
+                    let consent = table.classes()[usize::from(destination.class.0)].consent;
+                    let id = outlet.stable()?.0;
+                    Some(json!({ "name": destination.name, "id": id, "consent": consent }))
                 });
                 Value::Array(told.collect())
             };
@@ -144,9 +146,10 @@ impl Means {
             };
             // By hand: the rejections are lines of JSON already, and there may be many.
             format!(
-                "{{\"ok\":true,\"table\":{},\"max_event_bytes\":{},\"destinations\":{destinations},\"others\":{others},\
+                "{{\"ok\":true,\"table\":{},\"words\":{},\"max_event_bytes\":{},\"destinations\":{destinations},\"others\":{others},\
                  \"rejections\":[{rejections}]}}",
                 json!(table.hash()),
+                json!(table.words()),
                 around.max_event_bytes
             )
         })

@@ -68,6 +68,11 @@ pub(super) fn next(schedule: &Schedule, last: Timestamp, now: Timestamp) -> Opti
     }
 }
 
+/// The same, when the clock was set back since it was worked out: that must not silence the model.
+pub(super) fn at_the_latest(schedule: &Schedule, due: Timestamp, now: Timestamp) -> Timestamp {
+    next(schedule, now, now).map_or(due, |latest| due.min(latest))
+}
+
 fn next_of(cron: &str, now: Timestamp) -> Option<Timestamp> {
     let cron: Cron = CronParser::builder().seconds(Seconds::Disallowed).build().parse(cron).ok()?;
     let now = DateTime::<Utc>::from_timestamp(now.as_second(), 0)?;
@@ -118,6 +123,21 @@ mod tests {
             (at("1T11:00:00"), at("1T11:15:00")),
         ] {
             assert_eq!(next(&every(15), last, now), Some(due), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_silence_a_model() {
+        let now = at("1T12:00:00");
+        let cron = Schedule::Cron("0 6 * * *".to_owned());
+        for (schedule, due, latest) in [
+            (every(15), at("9T12:00:00"), at("1T12:15:00")),
+            (every(15), at("1T12:05:00"), at("1T12:05:00")),
+            (every(15), at("1T11:00:00"), at("1T11:00:00")),
+            (cron.clone(), at("9T06:00:00"), at("2T06:00:00")),
+            (cron, at("2T06:00:00"), at("2T06:00:00")),
+        ] {
+            assert_eq!(at_the_latest(&schedule, due, now), latest, "{due}");
         }
     }
 

@@ -155,12 +155,14 @@ fn answer_of(report: &Report) -> String {
 }
 
 fn rejected_alone(reason: RejectReason) -> String {
-    written(&Outcomes { kinds: vec![LineOutcome::Rejected(reason)], runs: vec![(0, 1)] })
+    let kinds = vec![LineOutcome::Rejected(reason)];
+    written(&Outcomes { kinds, runs: vec![(0, 1)], ..Outcomes::default() })
 }
 
 fn written(outcomes: &Outcomes) -> String {
     let kinds: Vec<Value> = outcomes.kinds.iter().map(kind).collect();
-    json!({ "lines": outcomes.lines(), "kinds": kinds, "runs": outcomes.runs }).to_string()
+    let Outcomes { table, runs, .. } = outcomes;
+    json!({ "table": table, "lines": outcomes.lines(), "kinds": kinds, "runs": runs }).to_string()
 }
 
 fn kind(kind: &LineOutcome) -> Value {

@@ -8,9 +8,10 @@
 //! The child's first line is `{"consentd":1,"token":"<hex>","model":"NAME","sync":"<id>"}`; it is answered
 //! with what the pass says, or with `{"error":"..."}` and the end. Lines that begin with `#` are control
 //! lines, see [`control`]; every other line is an event of the section that it stands in. The daemon
-//! writes `{"settled":[{"lines":3,"kinds":[{"stored":[3],"refused":[7]},{"rejected":"too_deep"}],
-//! "runs":[[0,2],[1,1]]}]}` for lines that are settled, in their order, and `{"cancel":true}` when the
-//! child should stop. Destinations are named by their stable IDs.
+//! writes `{"settled":[{"table":"<hash>","lines":3,"kinds":[{"stored":[3],"refused":[7]},
+//! {"rejected":"too_deep"}],"runs":[[0,2],[1,1]]}]}` for lines that are settled, in their order, and
+//! `{"cancel":true}` when the child should stop. Destinations are named by their stable IDs, tables by
+//! their hashes: there is none where nothing was decided.
 //!
 //! What always holds: only the user of the daemon, or root, is listened to, and only with the token of a
 //! sync that goes on, once; nothing is answered that is not stored, refused or rejected; what the lines

@@ -31,7 +31,7 @@ impl Worker {
         let keeps_rejected = *section == Section::Events { to: None };
         let (source, received_at) = (frame.source, frame.received_at);
         let counters = &self.sources[usize::from(source.0)];
-        let mut told = Told::default();
+        let mut told = Told::of(&plan);
         let mut counts = SourceTally::default();
         let (bytes, end) = frame.bytes();
         let mut lines = Lines::new(end);
@@ -82,7 +82,7 @@ impl Worker {
             Box::new(Judge::new(plan.table(), self.judge.max_event_bytes()))
         });
         let source = frame.source;
-        let mut told = Told::default();
+        let mut told = Told::of(plan);
         let (bytes, end) = frame.bytes();
         let mut lines = Lines::new(end);
         while let Some(line) = lines.next(bytes) {
@@ -130,6 +130,11 @@ struct Told {
 }
 
 impl Told {
+    fn of(plan: &Plan) -> Self {
+        let table = plan.table().hash().to_owned();
+        Self { outcomes: Outcomes { table, ..Outcomes::default() }, ..Self::default() }
+    }
+
     fn decided(&mut self, decision: &Decision<'_>, plan: &Plan) {
         self.scratch.clear();
         decision.distinguish(&mut self.scratch);

@@ -75,7 +75,7 @@ impl Connection for Sqlite {
         spawned.map_err(|error| Error::new(Failure::Driver, format!("no thread: {error}")))?;
         let ended = || Error::new(Failure::Driver, "SQLite ended without an answer");
         let schema = schema.recv().map_err(|_| ended())??;
-        Ok(Box::new(SqliteBatches { schema, batches }))
+        Ok(Box::new(SqliteBatches { schema, batches, is_over: false }))
     }
 
     fn execute(&mut self, sql: &str) -> Result<(), Error> {
@@ -89,7 +89,9 @@ impl Connection for Sqlite {
 
 struct SqliteBatches {
     schema: SchemaRef,
-    batches: Receiver<Result<RecordBatch, Error>>,
+    /// `None` comes behind the last one.
+    batches: Receiver<Option<Result<RecordBatch, Error>>>,
+    is_over: bool,
 }
 
 impl Batches for SqliteBatches {
@@ -98,7 +100,15 @@ impl Batches for SqliteBatches {
     }
 
     fn next(&mut self) -> Option<Result<RecordBatch, Error>> {
-        self.batches.recv().ok()
+        if self.is_over {
+            return None;
+        }
+        // Rows that a thread that died did not give must not be taken for gone.
+        let died =
+            || Some(Err(Error::new(Failure::Driver, "SQLite ended in the middle of the rows")));
+        let batch = self.batches.recv().unwrap_or_else(|_| died());
+        self.is_over = !matches!(batch, Some(Ok(_)));
+        batch
     }
 }
 
@@ -115,7 +125,7 @@ impl Query {
         &self,
         connection: &rusqlite::Connection,
         schema: &Sender<Result<SchemaRef, Error>>,
-        batches: &Sender<Result<RecordBatch, Error>>,
+        batches: &Sender<Option<Result<RecordBatch, Error>>>,
     ) {
         let mut statement = match connection.prepare(&self.sql) {
             Ok(statement) => statement,
@@ -127,10 +137,9 @@ impl Query {
         };
         let columns = declared(&statement);
         let fields: Vec<Field> = columns.iter().map(Declared::field).collect();
-        if schema.send(Ok(Arc::new(Schema::new(fields)))).is_ok()
-            && let Err(error) = self.rows(&mut statement, columns, batches)
-        {
-            let _ = batches.send(Err(error));
+        if schema.send(Ok(Arc::new(Schema::new(fields)))).is_ok() {
+            let read = self.rows(&mut statement, columns, batches);
+            let _ = batches.send(read.err().map(Err));
         }
     }
 
@@ -138,7 +147,7 @@ impl Query {
         &self,
         statement: &mut Statement<'_>,
         columns: Vec<Declared>,
-        batches: &Sender<Result<RecordBatch, Error>>,
+        batches: &Sender<Option<Result<RecordBatch, Error>>>,
     ) -> Result<(), Error> {
         let failed = |error: rusqlite::Error| failed(&self.path, &error);
         let mut storage: Vec<Storage> = columns.into_iter().map(Storage::new).collect();
@@ -155,7 +164,7 @@ impl Query {
             let full = count == self.batch_rows || bytes >= BATCH_BYTES;
             if count > 0 && (full || row.is_none()) {
                 let batch = finish(&mut storage)?;
-                if batches.send(Ok(batch)).is_err() {
+                if batches.send(Some(Ok(batch))).is_err() {
                     return Ok(());
                 }
                 (count, bytes) = (0, 0);
@@ -193,4 +202,26 @@ fn failed(path: &str, error: &rusqlite::Error) -> Error {
         _ => Failure::Query,
     };
     Error::new(failure, format!("SQLite ({path}): {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever was not given would be taken for gone, and deleted everywhere.
+    #[test]
+    fn a_thread_that_dies_is_not_the_end_of_the_rows() {
+        let next = |said: Option<Option<Result<RecordBatch, Error>>>| {
+            let (sender, batches) = bounded(1);
+            said.into_iter().for_each(|said| sender.send(said).unwrap());
+            drop(sender);
+            let schema = Arc::new(Schema::empty());
+            let mut batches = SqliteBatches { schema, batches, is_over: false };
+            let first = batches.next();
+            assert!(batches.next().is_none());
+            first
+        };
+        assert!(next(None).is_some_and(|batch| batch.is_err()));
+        assert!(next(Some(None)).is_none());
+    }
 }
