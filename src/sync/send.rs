@@ -144,8 +144,9 @@ impl<'s> Sending<'s> {
 
     fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
-        let is_plain =
-            compared.found() == self.store.snapshot()?.count() && !compared.has_repeated_ids()?;
+        let is_plain = !compared.is_partial()
+            && compared.found() == self.store.snapshot()?.count()
+            && !compared.has_repeated_ids()?;
         let mut firsts = 0..=u8::MAX;
         loop {
             let parts = self.next_parts(&mut firsts, compared, is_plain)?;
@@ -279,7 +280,7 @@ impl<'s> Sending<'s> {
             }
             What::Leave => {
                 let why = String::from_utf8_lossy(change.line);
-                self.told.skip(format!("{}: {why}", self.told.id(change.id)));
+                self.told.leave(format!("{}: {why}", self.told.id(change.id)));
                 self.settled(key[0]);
                 return Ok(());
             }
@@ -437,6 +438,7 @@ impl<'s> Sending<'s> {
             // Its state stays as it was: the next sync finds it again.
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: its deletion is rejected as {reason}"));
+            self.told.is_behind = true;
             self.settled(key[0]);
             return;
         }

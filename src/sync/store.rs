@@ -42,6 +42,8 @@ const CATEGORIES: &str = "categories";
 const BEGUN: &str = "begun";
 /// The destinations that were on then.
 const ON: &str = "on";
+/// The tables in the warehouse: `elsewhere.rs` knows the bytes.
+const TABLES: &str = "tables";
 /// How many rows there are.
 const COUNT: &str = "rows";
 
@@ -250,13 +252,30 @@ impl Store {
         Ok(bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
     }
 
-    /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
-    pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
+    /// The tables in the warehouse.
+    pub(super) fn tables(&self) -> Result<Vec<u8>, StateError> {
+        Ok(self.about(TABLES)?.unwrap_or_default())
+    }
+
+    /// Notes the tables in the warehouse.
+    pub(super) fn set_tables(&self, tables: &[u8]) -> Result<(), StateError> {
+        self.set_about(TABLES, tables)
+    }
+
+    /// Notes that a sync is completed, with these destinations on, these categories' grants kept, and these
+    /// tables in the warehouse.
+    pub(super) fn complete(
+        &self,
+        on: &[u32],
+        categories: &[u8],
+        tables: &[u8],
+    ) -> Result<(), StateError> {
         let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
         let done = self.write(|writing| {
             let mut about = writing.open_table(ABOUT)?;
             about.insert(ON, on.as_slice())?;
             about.insert(CATEGORIES, categories)?;
+            about.insert(TABLES, tables)?;
             Ok(())
         });
         done.map_err(|error| unwritable(&self.path, &error))
@@ -507,7 +526,8 @@ mod tests {
         assert_eq!(store.generation(false).unwrap(), 0);
         assert_eq!(store.generation(true).unwrap(), 1);
         assert!(!store.has_categories(b"a").unwrap());
-        store.complete(&[3, 7], b"a").unwrap();
+        store.complete(&[3, 7], b"a", b"b").unwrap();
+        assert_eq!(store.tables().unwrap(), b"b");
         assert!(store.has_categories(b"a").unwrap());
         assert_eq!(store.were_on().unwrap(), vec![3, 7]);
         store.put_under_way(1, Some(b"one".to_vec()));
