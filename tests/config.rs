@@ -713,20 +713,39 @@ fn the_reference_is_that_of_the_types() {
 }
 
 #[test]
-fn state_in_the_warehouse_is_refused_until_it_is_there() {
-    let with = |state: &str| {
+fn state_is_kept_in_warehouses_that_can_compare() {
+    let with = |warehouse: &str, state: &str| {
         format!(
             "consent.missing = \"deny\"\n[[categories]]\nid = \"A\"\n\
              [destinations.d]\ntype = \"blackhole\"\ncategories = [\"A\"]\n\
-             [warehouses.w]\ndriver = \"sqlite\"\nuri = \"w.sqlite\"\n\
+             [warehouses.w]\n{warehouse}\nuri = \"w.sqlite\"\n\
              [models.m]\nwarehouse = \"w\"\nquery = \"select 1\"\nunique_id = \"id\"\n\
-             consent = {{ A = \"a\" }}\nevent = {{ userId = \"$id\" }}\n{state}\n"
+             consent = {{ A = \"a\" }}\nevent = {{ userId = \"$id\" }}\nstate = \"{state}\"\n"
         )
     };
-    for state in ["", "state = \"local\""] {
-        assert!(parse(&with(state)).is_ok(), "{state}");
+    for (warehouse, is_possible) in [
+        ("driver = \"sqlite\"", true),
+        ("driver = \"postgresql\"", true),
+        ("driver = \"adbc_driver_postgresql\"", true),
+        ("driver = \"mine\"\npath = \"lib/libduckdb.so\"", true),
+        ("driver = \"sqlite\"\npath = \"libadbc_driver_sqlite.so\"", false),
+        ("driver = \"snowflake\"", false),
+        ("driver = \"bigquery\"", false),
+        ("driver = \"mine\"\npath = \"postgresql/mine.so\"", false),
+    ] {
+        assert!(parse(&with(warehouse, "local")).is_ok(), "{warehouse}");
+        let parsed = parse(&with(warehouse, "warehouse"));
+        if is_possible {
+            assert!(parsed.is_ok(), "{warehouse}");
+            continue;
+        }
+        let wrong = parsed.unwrap_err();
+        let keys: Vec<&str> = wrong.errors.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(keys, ["models.m.state"], "{warehouse}");
+        let said = wrong.to_string();
+        assert!(
+            said.contains("PostgreSQL and DuckDB") && said.contains("state = \"local\""),
+            "{said}"
+        );
     }
-    let wrong = parse(&with("state = \"warehouse\"")).unwrap_err();
-    let keys: Vec<&str> = wrong.errors.iter().map(|error| error.key.as_str()).collect();
-    assert_eq!(keys, ["models.m.state"]);
 }

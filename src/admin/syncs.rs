@@ -53,6 +53,8 @@ pub struct Counts {
     pub phase: String,
     /// Rows that the query gave.
     pub rows: u64,
+    /// Rows that came from the warehouse: fewer, where it is the warehouse that compares them.
+    pub fetched: u64,
     /// New rows.
     pub added: u64,
     /// Rows of which something differs.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand};
 
-use crate::config::{Config, Model, Warehouse, suggest};
+use crate::config::{Config, Model, StateIn, Warehouse, suggest};
 use crate::warehouse::{self, Connection, Dialect, Error, Failure, RowShape};
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -24,7 +24,7 @@ pub(super) struct WarehousesArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Load each driver, connect, and try the queries of the models; nothing is sent
+    /// Load each driver, connect, and try the queries of the models and where their state is; nothing is sent
     Check(CheckArgs),
 }
 
@@ -87,10 +87,30 @@ impl<W: Write> Report<W> {
             return self.bad("", &format!("it is reached, but does not answer: {error}"));
         }
         self.good("connected, and it answers")?;
-        for model in config.models.iter().filter(|model| model.warehouse == at) {
+        let models = || config.models.iter().filter(|model| model.warehouse == at);
+        for model in models() {
             self.model(connection.as_mut(), model)?;
         }
+        // Some engines open a file for one alone.
+        drop(connection);
+        for model in models().filter(|model| model.state == StateIn::Warehouse) {
+            self.state(warehouse, model)?;
+        }
         Ok(())
+    }
+
+    /// Whether the state of a model can be kept in the warehouse.
+    fn state(&mut self, warehouse: &Warehouse, model: &Model) -> io::Result<()> {
+        let name = format!("model {}: ", model.name);
+        let tried = warehouse::open_to_write(warehouse).and_then(|mut connection| {
+            warehouse::try_table(connection.as_mut(), &model.name, fastrand::u64(..))
+        });
+        match tried {
+            Ok(()) => self.good(&format!(
+                "{name}its state can be kept here: a table of _consentd was made, and dropped again"
+            )),
+            Err(error) => self.bad(&name, &format!("its state can't be kept here: {error}")),
+        }
     }
 
     fn not_open(&mut self, warehouse: &Warehouse, error: &Error) -> io::Result<()> {

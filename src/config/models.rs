@@ -1,7 +1,7 @@
 //! Warehouses and models after every check.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::text::Secret;
@@ -21,6 +21,26 @@ pub struct Warehouse {
     pub uri: Option<Secret>,
     /// More options of the driver.
     pub options: Vec<(String, Secret)>,
+}
+
+impl Warehouse {
+    /// Whether the database is of a kind in which state can be kept. Its driver may have any name; then that
+    /// of the library says what it is.
+    #[must_use]
+    pub fn can_keep_state(&self) -> bool {
+        const ENGINES: [&str; 2] = ["postgres", "duckdb"];
+        let is_one = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            ENGINES.iter().any(|engine| name.contains(engine))
+        };
+        let library = self.path.as_deref().and_then(Path::file_name);
+        match &self.path {
+            None if self.driver == "sqlite" => true,
+            _ => {
+                is_one(&self.driver) || library.is_some_and(|name| is_one(&name.to_string_lossy()))
+            }
+        }
+    }
 }
 
 /// `[models.NAME]`: a query whose rows become events. It is a source of that name.
@@ -102,7 +122,7 @@ impl Model {
 }
 
 /// Not more of the file than shows that it is too long.
-fn read_query(path: &std::path::Path, chars_max: usize) -> io::Result<String> {
+fn read_query(path: &Path, chars_max: usize) -> io::Result<String> {
     use io::Read as _;
     let bytes_max = chars_max as u64 * 4 + 4;
     let mut sql = String::new();
@@ -221,7 +241,7 @@ pub enum Nulls {
 pub enum StateIn {
     /// Under `daemon.data_dir`.
     Local,
-    /// In the warehouse.
+    /// In the warehouse, as far as it is what rows looked like.
     Warehouse,
 }
 

@@ -41,6 +41,10 @@ pub(super) struct Comparison<'m> {
     rows_key: [u8; 32],
     /// The keys of all rows.
     keys: Scatter,
+    /// Whether only rows come that may differ; then,
+    is_partial: bool,
+    /// the keys of rows that are not there any more.
+    gone: Scatter,
     /// Reused from row to row.
     id: Vec<u8>,
     content: Vec<u8>,
@@ -124,6 +128,8 @@ impl<'m> Comparison<'m> {
             generation: basis.generation,
             rows_key: rows_key(model),
             keys: Scatter::new(folder, KEYS_BYTES),
+            is_partial: false,
+            gone: Scatter::new(folder, KEYS_BYTES),
             id: Vec::new(),
             content: Vec::new(),
             difference: Difference {
@@ -141,8 +147,44 @@ impl<'m> Comparison<'m> {
 
     /// What hashes rows, and what compares them: two threads' work.
     pub(super) fn split(&mut self) -> (Hashing<'_>, &mut Difference<'m>) {
-        let Self { model, generation, rows_key, keys, id, content, difference } = self;
+        let Self { model, generation, rows_key, keys, id, content, difference, .. } = self;
         (Hashing { model, generation: *generation, rows_key, keys, id, content }, difference)
+    }
+
+    /// Adds rows of the last sync that are not there any more.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn take_gone(&mut self, batch: &BoundBatch<'_>) -> Result<(), Ended> {
+        for row in 0..batch.rows() {
+            self.id.clear();
+            if batch.id(row, &mut self.id) {
+                let key = digest(blake3::keyed_hash(&self.rows_key, &self.id));
+                let gone = self.gone.push(key[0], |into| into.extend_from_slice(&key));
+                gone.map_err(put_aside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only rows will come that may differ from those of the last sync; all that are gone were told.
+    pub(super) fn be_partial(&mut self) {
+        self.is_partial = true;
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// The keys of a part that are gone, ascending, if the rows are not all that there are.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn gone(&self, part: usize) -> Result<Vec<Key>, Ended> {
+        let mut keys = self.gone.read(part).map_err(put_aside)?.as_chunks::<16>().0.to_vec();
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
     }
 
     /// Rows that the last sync knew, those that stand twice counted twice.
@@ -215,10 +257,7 @@ impl Hashing<'_> {
         for row in 0..batch.rows() {
             told.counts.rows += 1;
             if told.counts.rows > self.model.limits.rows {
-                return Err(Ended::Lost(format!(
-                    "the query gives more than {} rows, models.{}.limits.rows",
-                    self.model.limits.rows, self.model.name
-                )));
+                return Err(Ended::Lost(too_many_rows(self.model)));
             }
             self.id.clear();
             if !batch.id(row, self.id) {
@@ -227,7 +266,7 @@ impl Hashing<'_> {
             }
             if self.id.len() > ID_BYTES_MAX {
                 let bytes = self.id.len();
-                told.skip(format!("row {}: an id of {bytes} bytes", told.counts.rows));
+                told.leave(format!("row {}: an id of {bytes} bytes", told.counts.rows));
                 continue;
             }
             let key = digest(blake3::keyed_hash(self.rows_key, self.id));
@@ -419,6 +458,14 @@ fn digest(hash: blake3::Hash) -> Digest {
     let mut digest = [0; 16];
     digest.copy_from_slice(&hash.as_bytes()[..16]);
     digest
+}
+
+/// Why a query is of no use.
+pub(super) fn too_many_rows(model: &Model) -> String {
+    format!(
+        "the query gives more than {} rows, models.{}.limits.rows",
+        model.limits.rows, model.name
+    )
 }
 
 fn put_aside(error: io::Error) -> Ended {

@@ -1,8 +1,9 @@
 //! One sync of a model: rows of the warehouse against the last state, and what changed to the daemon.
 //!
 //! Runs in a process of its own (`consentd sync-child`), which the daemon starts. Owns the state of the
-//! last sync (`store.rs`), the comparison (`compare.rs`), the order in which changes are sent
-//! (`part.rs`, `announce.rs`, `send.rs`) and what becomes of those that a dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
+//! last sync (`store.rs`), the comparison (`compare.rs`), what of it the warehouse can do (`elsewhere.rs`),
+//! the order in which changes are sent (`part.rs`, `announce.rs`, `send.rs`) and what becomes of those that a
+//! dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
 //! every event, and the daemon says what became of each line.
 //!
 //! What always holds: nothing is sent before the query has ended well; the state of a row moves on only
@@ -13,6 +14,7 @@
 mod announce;
 mod change;
 mod compare;
+mod elsewhere;
 mod failed;
 mod known;
 mod link;
@@ -25,7 +27,7 @@ mod under_way;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
@@ -38,6 +40,7 @@ pub use self::compare::{ID_BYTES_MAX, first_message_id};
 
 use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
+use self::elsewhere::{Made, Plan, Tables};
 use self::failed::{Failed, Patience};
 use self::known::{Digest, Key};
 use self::link::{Ended, Link, Named, Rejection, Welcome};
@@ -45,7 +48,7 @@ use self::send::{Around, Mark, PROGRESS, Sending};
 use self::store::{Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
-use crate::config::{Config, Model, ModelConsent, Warehouse};
+use crate::config::{Config, Model, ModelConsent, StateIn, Warehouse};
 use crate::warehouse::{self, RowShape};
 
 /// Batches of rows that are fetched ahead.
@@ -64,6 +67,9 @@ const AGAIN_AFTER: [Duration; 4] = [
 
 /// How often a sync that waits for the warehouse looks whether it should go on.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a warehouse that is not wanted any more may take to drop a table.
+const LET_GO_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Rejected rows that are remembered.
 const FAILED_MAX: usize = 1_000_000;
@@ -159,7 +165,17 @@ fn sync(
     let (still, new): (Heard, Heard) =
         heard.iter().partition(|(id, consent)| heard_before.get(id) == Some(consent));
     let newly_on: Vec<u32> = new.into_keys().collect();
-    let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
+    let warehouse = &config.warehouses[model.warehouse];
+    let mut tables = Tables::read(&store)?;
+    let plan = if model.state == StateIn::Warehouse && !errand.dry_run {
+        let is_due = |one: &Failed| patience.is_left(one, now);
+        let is_any_due = failed.values().flatten().any(is_due);
+        let takes_all = errand.full || !same_categories || !newly_on.is_empty() || is_any_due;
+        Some(tables.plan(&store, model, generation, takes_all)?)
+    } else {
+        None
+    };
+    let mut query = Query { model, warehouse, link, told, plan, made: None, asking: None };
     let compared = query.run(|| {
         let (failed, on) = (&failed, &on);
         let newly_on = newly_on.clone();
@@ -176,6 +192,10 @@ fn sync(
         };
         Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
     })?;
+    let made = query.made.take();
+    if !errand.dry_run {
+        tables.distrust(&store)?;
+    }
     told.counts.phase = "send".to_owned();
     if !errand.dry_run {
         // Whether or not this one ends: what is noted from now on the others have not heard.
@@ -191,8 +211,19 @@ fn sync(
         same_categories,
         dry_run: errand.dry_run,
     };
-    Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;
-    if errand.dry_run { Ok(()) } else { Ok(store.complete(&heard, &categories)?) }
+    let sent = Sending::new(model, &mut store, told, &failed, around).run(&compared, link);
+    match &sent {
+        Ok(()) if errand.dry_run => return Ok(()),
+        Ok(()) => {
+            tables.complete(made, told.is_behind);
+            store.complete(&heard, &categories, &tables.bytes())?;
+        }
+        // Whoever cancels does not wait.
+        Err(Ended::Cancelled) => return sent,
+        Err(Ended::Lost(_)) => tables.give_up(),
+    }
+    tables.clean_up(&store, warehouse, link)?;
+    sent
 }
 
 /// Notes which rows were rejected since they were sent; gives all that are remembered.
@@ -268,6 +299,11 @@ struct Query<'q, 'm> {
     warehouse: &'q Warehouse,
     link: &'q mut Link<Mark>,
     told: &'q mut Told,
+    /// If its rows are kept in the warehouse, what is made there,
+    plan: Option<Plan>,
+    /// and what was.
+    made: Option<Made>,
+    asking: Option<JoinHandle<()>>,
 }
 
 /// What the thread at the warehouse gives.
@@ -276,6 +312,10 @@ type Fetched = Result<Rows, warehouse::Error>;
 enum Rows {
     /// First.
     Columns(SchemaRef),
+    /// Rows that are gone, where the warehouse compares,
+    Gone(RecordBatch),
+    /// and behind them, where it keeps rows.
+    Made(Made),
     Batch(RecordBatch),
     /// Last.
     End,
@@ -306,7 +346,10 @@ impl<'m> Query<'_, 'm> {
             let mut comparison = begin()?;
             let error = match self.compare(&mut comparison) {
                 Ok(()) => return Ok(comparison),
-                Err(Broken::Ended(ended)) => return Err(ended),
+                Err(Broken::Ended(ended)) => {
+                    self.let_go(&ended);
+                    return Err(ended);
+                }
                 Err(Broken::Warehouse(error)) => error,
             };
             let Some(wait) = waits.next().filter(|_| error.is_transient()) else {
@@ -330,6 +373,9 @@ impl<'m> Query<'_, 'm> {
         for remark in shape.remarks() {
             warn!("{remark}");
             self.told.sample(remark.clone());
+        }
+        if self.plan.is_some() {
+            self.take_table(&rows, &shape, comparison)?;
         }
         let (mut hashing, difference) = comparison.split();
         let like = self.told.another();
@@ -371,8 +417,50 @@ impl<'m> Query<'_, 'm> {
             for told in compared.iter() {
                 self.told.add(told?);
             }
-            Ok(())
-        })
+            Ok::<_, Broken>(())
+        })?;
+        let counts = &mut self.told.counts;
+        counts.fetched = counts.rows;
+        let others = self.made.as_ref().map_or(0, |made| made.others(counts.fetched));
+        counts.rows += others;
+        counts.unchanged += others;
+        Ok(())
+    }
+
+    /// What is told of a table that was made, before its rows.
+    fn take_table(
+        &mut self,
+        rows: &Receiver<Fetched>,
+        shape: &RowShape,
+        comparison: &mut Comparison<'m>,
+    ) -> Result<(), Broken> {
+        loop {
+            match self.next(rows)? {
+                Rows::Gone(batch) => {
+                    comparison.take_gone(&shape.bind(&batch).map_err(Broken::Warehouse)?)?;
+                }
+                Rows::Made(made) => {
+                    if made.is_partial() {
+                        comparison.be_partial();
+                    }
+                    self.made = Some(made);
+                    return Ok(());
+                }
+                Rows::Columns(_) | Rows::Batch(_) | Rows::End => {
+                    let why = "the warehouse's thread says nothing of its table".to_owned();
+                    return Err(Ended::Lost(why).into());
+                }
+            }
+        }
+    }
+
+    /// What comes from the warehouse is not wanted any more: it may still drop its table.
+    fn let_go(&mut self, ended: &Ended) {
+        let Some(asking) = self.asking.take().filter(|_| self.plan.is_some()) else { return };
+        let until = Instant::now() + LET_GO_TIME_MAX;
+        while matches!(ended, Ended::Lost(_)) && !asking.is_finished() && Instant::now() < until {
+            thread::sleep(LOOK);
+        }
     }
 
     /// What the thread at the warehouse gives next; ends early if the daemon wants no more.
@@ -389,18 +477,22 @@ impl<'m> Query<'_, 'm> {
     }
 
     /// Asks on a thread of its own: a driver may block for as long as it likes.
-    fn fetch(&self) -> Result<Receiver<Fetched>, Ended> {
+    fn fetch(&mut self) -> Result<Receiver<Fetched>, Ended> {
         let sql = self.model.sql().map_err(Ended::Lost)?;
-        let warehouse = self.warehouse.clone();
+        let (warehouse, plan) = (self.warehouse.clone(), self.plan.clone());
         let (sender, rows) = bounded(BATCHES_AHEAD);
-        thread::Builder::new()
+        let asking = thread::Builder::new()
             .name("warehouse".to_owned())
             .spawn(move || {
-                let fetched = ask(&warehouse, &sql, &sender);
+                let fetched = match &plan {
+                    Some(plan) => elsewhere::ask(&warehouse, &sql, plan, &sender),
+                    None => ask(&warehouse, &sql, &sender),
+                };
                 // A sync that has ended does not want to know.
                 let _ = sender.send(fetched.map(|()| Rows::End));
             })
             .map_err(|error| Ended::Lost(format!("cannot start a thread: {error}")))?;
+        self.asking = Some(asking);
         Ok(rows)
     }
 }

@@ -49,11 +49,16 @@ impl Part {
         let mut repeated = HashMap::new();
         if !is_plain {
             let ids: Ids = compared.ids(first.into())?;
-            snapshot.keys(first, |key| {
+            let mut look = |key: &Key| {
                 if !ids.contain(key) {
                     gone.push(*key);
                 }
-            })?;
+            };
+            if compared.is_partial() {
+                compared.gone(first.into())?.iter().for_each(look);
+            } else {
+                snapshot.keys(first, &mut look)?;
+            }
             repeated = ids.repeated;
         }
         if changes.is_empty() && gone.is_empty() && repeated.is_empty() {

@@ -151,8 +151,9 @@ impl<'s> Sending<'s> {
 
     fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
-        let is_plain =
-            compared.found() == self.store.snapshot()?.count() && !compared.has_repeated_ids()?;
+        let is_plain = !compared.is_partial()
+            && compared.found() == self.store.snapshot()?.count()
+            && !compared.has_repeated_ids()?;
         let on = self.around.on.clone();
         let announcer = Announcer {
             compared,
@@ -273,7 +274,7 @@ impl<'s> Sending<'s> {
             }
             What::Leave => {
                 let why = String::from_utf8_lossy(change.line);
-                self.told.skip(format!("{}: {why}", self.told.id(change.id)));
+                self.told.leave(format!("{}: {why}", self.told.id(change.id)));
                 self.settled(key[0]);
                 return Ok(());
             }
@@ -463,6 +464,7 @@ impl<'s> Sending<'s> {
             // Its state stays as it was: the next sync finds it again.
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: its deletion is rejected as {reason}"));
+            self.told.is_behind = true;
             self.settled(key[0]);
             return;
         }

@@ -45,6 +45,8 @@ const CATEGORIES: &str = "categories";
 const BEGUN: &str = "begun";
 /// The destinations that have heard everything until then, with the consent that they took.
 const HEARD: &str = "heard";
+/// The tables in the warehouse: `elsewhere.rs` knows the bytes.
+const TABLES: &str = "tables";
 /// How many rows there are.
 const COUNT: &str = "rows";
 
@@ -271,6 +273,16 @@ impl Store {
         Ok(std::iter::from_fn(&mut next).collect())
     }
 
+    /// The tables in the warehouse.
+    pub(super) fn tables(&self) -> Result<Vec<u8>, StateError> {
+        Ok(self.about(TABLES)?.unwrap_or_default())
+    }
+
+    /// Notes the tables in the warehouse.
+    pub(super) fn set_tables(&self, tables: &[u8]) -> Result<(), StateError> {
+        self.set_about(TABLES, tables)
+    }
+
     /// Notes who has heard everything, and the categories whose grants are kept, `None` if rows differ
     /// in that.
     pub(super) fn note_heard(
@@ -278,15 +290,33 @@ impl Store {
         heard: &Heard,
         categories: Option<&[u8]>,
     ) -> Result<(), StateError> {
+        let is_same = self.heard()? == *heard && self.about(CATEGORIES)?.as_deref() == categories;
+        if is_same { Ok(()) } else { self.set_heard(heard, categories, None) }
+    }
+
+    /// Notes that a sync is completed, in which these were told, these categories' grants kept, and these
+    /// tables left in the warehouse.
+    pub(super) fn complete(
+        &self,
+        heard: &Heard,
+        categories: &[u8],
+        tables: &[u8],
+    ) -> Result<(), StateError> {
+        let nobody = Heard::new();
+        let heard = if self.is_unheard { &nobody } else { heard };
+        self.set_heard(heard, Some(categories), Some(tables))
+    }
+
+    fn set_heard(
+        &self,
+        heard: &Heard,
+        categories: Option<&[u8]>,
+        tables: Option<&[u8]>,
+    ) -> Result<(), StateError> {
         let mut bytes = Vec::with_capacity(12 * heard.len());
         for (id, consent) in heard {
             bytes.extend_from_slice(&id.to_le_bytes());
             bytes.extend_from_slice(&consent.to_le_bytes());
-        }
-        let is_same = self.about(HEARD)?.unwrap_or_default() == bytes
-            && self.about(CATEGORIES)?.as_deref() == categories;
-        if is_same {
-            return Ok(());
         }
         let done = self.file.write(|writing| {
             let mut about = writing.open_table(ABOUT)?;
@@ -295,16 +325,12 @@ impl Store {
                 Some(categories) => drop(about.insert(CATEGORIES, categories)?),
                 None => drop(about.remove(CATEGORIES)?),
             }
+            if let Some(tables) = tables {
+                about.insert(TABLES, tables)?;
+            }
             Ok(())
         });
         done.map_err(|error| unwritable(&self.file.path, &error))
-    }
-
-    /// Notes that a sync is completed, in which these were told, and these categories' grants kept.
-    pub(super) fn complete(&self, heard: &Heard, categories: &[u8]) -> Result<(), StateError> {
-        let nobody = Heard::new();
-        let heard = if self.is_unheard { &nobody } else { heard };
-        self.note_heard(heard, Some(categories))
     }
 
     /// Who was told of what is saved from now on is not certain: the next sync asks for all rows.
@@ -586,7 +612,8 @@ mod tests {
         assert_eq!(store.generation(true).unwrap(), 1);
         assert!(!store.has_categories(b"a").unwrap());
         let heard = Heard::from([(3, 1), (7, u64::MAX)]);
-        store.complete(&heard, b"a").unwrap();
+        store.complete(&heard, b"a", b"b").unwrap();
+        assert_eq!(store.tables().unwrap(), b"b");
         assert!(store.has_categories(b"a").unwrap());
         assert_eq!(store.heard().unwrap(), heard);
         store.note_heard(&heard, None).unwrap();
@@ -597,7 +624,8 @@ mod tests {
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
         assert_eq!(store.heard().unwrap(), heard);
         store.save([&mut group, &mut other].into_iter()).unwrap();
-        store.complete(&heard, b"a").unwrap();
+        store.complete(&heard, b"a", b"c").unwrap();
+        assert_eq!(store.tables().unwrap(), b"c");
         assert_eq!(
             (store.heard().unwrap(), store.has_categories(b"a").unwrap()),
             (Heard::new(), true)

@@ -13,12 +13,14 @@ pub(super) struct Told {
     pub(super) counts: Counts,
     /// The column of the unique id.
     pub(super) id_column: String,
+    /// Whether something is left that the next sync has to look for among all rows.
+    pub(super) is_behind: bool,
 }
 
 impl Told {
     /// One that begins with nothing, of the same model.
     pub(super) fn another(&self) -> Self {
-        Self { counts: Counts::default(), id_column: self.id_column.clone() }
+        Self { id_column: self.id_column.clone(), ..Self::default() }
     }
 
     /// Adds what was counted of other rows.
@@ -28,6 +30,7 @@ impl Told {
         counts.updated += other.counts.updated;
         counts.unchanged += other.counts.unchanged;
         counts.skipped += other.counts.skipped;
+        self.is_behind |= other.is_behind;
         other.counts.samples.into_iter().for_each(|sample| self.sample(sample));
     }
 
@@ -53,6 +56,12 @@ impl Told {
     pub(super) fn skip(&mut self, why: String) {
         self.counts.skipped += 1;
         self.sample(why);
+    }
+
+    /// A row is left out, and is to be looked at again even if it stays as it is.
+    pub(super) fn leave(&mut self, why: String) {
+        self.is_behind = true;
+        self.skip(why);
     }
 
     /// A row was rejected.

@@ -118,6 +118,18 @@ impl RowShape {
         problems
     }
 
+    /// Position of the unique id.
+    #[must_use]
+    pub fn id_at(&self) -> usize {
+        self.id
+    }
+
+    /// Positions of the columns that make a row another one, the id and the consent columns among them.
+    #[must_use]
+    pub fn tracked_at(&self) -> &[usize] {
+        &self.tracked
+    }
+
     /// What is odd about the columns, for people.
     #[must_use]
     pub fn remarks(&self) -> &[String] {

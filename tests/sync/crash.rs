@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use crate::elsewhere::tables;
 use crate::harness::{Tracer, consentd, wait_for};
 use crate::property::{Row, Rule, expected, world, write};
 use crate::replica::Replica;
@@ -38,11 +39,11 @@ struct Trial {
 }
 
 impl Trial {
-    fn new() -> Self {
+    fn new(state: &str) -> Self {
         let rules = rules();
         let replicas = rules.iter().map(|_| Replica::of_repeated_lines()).collect();
         let (table, rng) = (Vec::new(), Rng::with_seed(7));
-        Self { world: world(rules.clone()), rules, replicas, table, rng, next_id: 0 }
+        Self { world: world(rules.clone(), state), rules, replicas, table, rng, next_id: 0 }
     }
 
     /// About a tenth of the rows goes, a third changes, and new ones make up for those that went.
@@ -80,6 +81,15 @@ impl Trial {
         let counts = crate::world::counts(&self.world.run(""));
         let rows = self.table.len();
         assert_eq!(counts, format!("rows={rows} unchanged={rows}"), "{what}");
+        self.only_the_last_table_is_there(what);
+    }
+
+    /// What dead syncs have left in the database is gone.
+    #[track_caller]
+    fn only_the_last_table_is_there(&self, what: &str) {
+        let is_kept = self.world.model.to_string().contains("state = \"warehouse\"");
+        let tables = tables(&self.world);
+        assert_eq!(tables.len(), usize::from(is_kept), "{what}: {tables:?}");
     }
 
     fn repeated(&self) -> usize {
@@ -87,12 +97,21 @@ impl Trial {
     }
 }
 
-/// `CONSENTD_CYCLES=1000` is the long campaign.
 #[test]
 fn nothing_is_lost_when_syncs_and_daemons_are_killed() {
+    kill_at_random("local");
+}
+
+#[test]
+fn nothing_is_lost_when_syncs_with_their_state_in_the_warehouse_are_killed() {
+    kill_at_random("warehouse");
+}
+
+/// `CONSENTD_CYCLES=1000` is the long campaign.
+fn kill_at_random(state: &str) {
     let rounds =
         std::env::var("CONSENTD_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let mut trial = Trial::new();
+    let mut trial = Trial::new(state);
     trial.change(ROWS);
     let started = Instant::now();
     trial.world.run("");
@@ -149,14 +168,14 @@ fn fragile(world: &World) -> std::path::PathBuf {
 }
 
 /// A small world whose syncs can be killed at a write, if this machine lets processes be traced.
-fn traced() -> Option<Trial> {
+fn traced(state: &str) -> Option<Trial> {
     if !Tracer::is_permitted() {
         let must = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!must, "this needs the right to trace processes");
         eprintln!("NOT TESTED: this needs the right to trace processes");
         return None;
     }
-    let mut trial = Trial::new();
+    let mut trial = Trial::new(state);
     let program = fragile(&trial.world);
     trial.world.run_as_child(program);
     trial.change(40);
@@ -181,8 +200,8 @@ impl Trial {
 
 /// Every write of a small sync with changes of all kinds. `meanwhile` is done before the sync that
 /// completes it.
-fn at_every_write(meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
-    let Some(mut trial) = traced() else { return };
+fn at_every_write(state: &str, meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
+    let Some(mut trial) = traced(state) else { return };
     trial.complete("the first sync");
     for number in 1.. {
         let before = trial.table.clone();
@@ -197,27 +216,40 @@ fn at_every_write(meanwhile: impl Fn(&mut Trial, Vec<Row>)) {
 
 #[test]
 fn a_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
-    at_every_write(|_, _| {});
+    at_every_write("local", |_, _| {});
+}
+
+#[test]
+fn one_with_its_state_in_the_warehouse_is_completed_by_the_next_one() {
+    at_every_write("warehouse", |_, _| {});
 }
 
 /// What was sent and not noted is known to have been sent.
 #[test]
 fn rows_that_become_what_they_were_after_a_crash_are_so_everywhere() {
-    at_every_write(|trial, before| {
-        trial.table = before;
-        write(&trial.world, &trial.table);
-    });
+    at_every_write("local", as_before);
+}
+
+/// The database would say that they are as they were.
+#[test]
+fn rows_that_become_what_they_are_in_the_warehouse_are_so_everywhere() {
+    at_every_write("warehouse", as_before);
+}
+
+fn as_before(trial: &mut Trial, before: Vec<Row>) {
+    trial.table = before;
+    write(&trial.world, &trial.table);
 }
 
 #[test]
 fn rows_that_change_again_after_a_crash_are_right_everywhere() {
-    at_every_write(|trial, _| trial.change(40));
+    at_every_write("local", |trial, _| trial.change(40));
 }
 
 /// The second crash must not forget what the first one left.
 #[test]
 fn rows_that_become_what_they_were_after_two_crashes_are_so_everywhere() {
-    at_every_write(|trial, before| {
+    at_every_write("local", |trial, before| {
         let between = std::mem::replace(&mut trial.table, before.clone());
         for table in [before, between] {
             let number = trial.rng.usize(20..60);
@@ -232,7 +264,7 @@ fn rows_that_become_what_they_were_after_two_crashes_are_so_everywhere() {
 /// Whom a sync could not tell, because it was off, the next one has to, whether or not that one ended.
 #[test]
 fn a_destination_that_was_off_during_a_crash_is_told_of_withdrawals_when_it_is_on_again() {
-    let Some(mut trial) = traced() else { return };
+    let Some(mut trial) = traced("local") else { return };
     for number in 1.. {
         trial.change(40);
         trial.complete(&format!("before write {number}"));
@@ -264,7 +296,7 @@ fn a_destination_that_was_off_during_a_crash_is_told_of_withdrawals_when_it_is_o
 
 #[test]
 fn a_first_sync_that_is_killed_at_any_write_is_completed_by_the_next_one() {
-    let Some(mut trial) = traced() else { return };
+    let Some(mut trial) = traced("local") else { return };
     for number in 1.. {
         // As if there had never been one.
         let state = trial.world.folder.path("state/warehouse/people");

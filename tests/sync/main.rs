@@ -15,6 +15,7 @@ mod tools;
 mod changes;
 mod consent;
 mod crash;
+mod elsewhere;
 mod property;
 mod rejected;
 mod replica;

@@ -12,14 +12,17 @@ use serde_json::Value;
 
 use crate::harness::{Answer, Config, Daemon, Ended, Folder, PATIENCE, get, request};
 
-/// `[models.people]`: by default everything is sent, and withdrawal is told.
+/// `[models.people]`: by default everything is sent, and withdrawal is told. `CONSENTD_STATE=warehouse`
+/// lets all tests keep their state there that do not say where.
 #[derive(Clone)]
 pub(crate) struct Model(BTreeMap<String, String>);
 
 impl Model {
     pub(crate) fn new() -> Self {
+        let state = std::env::var("CONSENTD_STATE").unwrap_or("local".to_owned());
         let model = Self(BTreeMap::new());
         model
+            .set("state", format!("{state:?}"))
             .set("query", "\"select * from people\"")
             .set("unique_id", "\"id\"")
             .set("consent", "{ Ads = \"ads\", Stats = \"stats\" }")

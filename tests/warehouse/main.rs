@@ -14,6 +14,7 @@ mod tools;
 
 mod consent;
 mod drivers;
+mod elsewhere;
 mod model;
 mod postgres;
 mod proxy;

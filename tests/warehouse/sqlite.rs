@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use consentd::warehouse;
+
 use super::model::{config, rows};
 
 /// A database made of SQL, and the body of its `[warehouses.main]`.
@@ -37,4 +39,21 @@ fn rows_become_events_with_their_consent() {
         r#"{"type":"identify","userId":1,"traits":{"email":"ann@example.com"},"context":{"consent":{"categoryPreferences":{"Advertising":true,"Analytics":false}}},"messageId":"m"}"#
     );
     assert!(seen[1].event.contains(r#""email":null"#), "{}", seen[1].event);
+}
+
+#[test]
+fn a_file_that_may_only_be_read_keeps_no_state_and_says_what_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    database(folder.path(), "create table customers (id integer)");
+    let path = folder.path().join("test.sqlite");
+    let warehouse = format!("driver = \"sqlite\"\nuri = \"file:{}?mode=ro\"", path.display());
+    let model = "query = \"select id from customers\"\nunique_id = \"id\"\nconsent = \"none\"\n\
+                 event = { id = \"$id\" }\nstate = \"warehouse\"";
+    let config = config(&warehouse, model);
+    let mut connection = warehouse::open_to_write(&config.warehouses[0]).unwrap();
+    let error =
+        warehouse::make_table(connection.as_mut(), "m_1", "select 1").unwrap_err().to_string();
+    for expected in ["readonly", "must be able to write to the file", "state = \"local\""] {
+        assert!(error.contains(expected), "{expected} is missing: {error}");
+    }
 }

@@ -79,7 +79,7 @@ pub(in crate::config) struct Model {
     /// For so long at most.
     #[schemars(extend("default" = time(defaults::RETRY_FOR)))]
     pub(in crate::config) retry_for: Option<At<Interval>>,
-    /// Where the state of the last sync is kept.
+    /// Where what rows looked like at the last sync is kept, and compared.
     #[schemars(extend("default" = "local"))]
     pub(in crate::config) state: Option<At<StateIn>>,
     /// What a sync refuses to take.
@@ -152,7 +152,7 @@ pub(in crate::config) enum NullValues {
 pub(in crate::config) enum StateIn {
     /// Under `daemon.data_dir`: a user of the warehouse that may only read is enough.
     Local,
-    /// In tables of the schema `_consentd`, which the user of the warehouse must be able to write. Not
-    /// there yet: an error.
+    /// In a table of the schema `_consentd`, which the user of the warehouse must be able to write: the
+    /// database finds what differs, and only that crosses. SQLite (built in), PostgreSQL, DuckDB.
     Warehouse,
 }

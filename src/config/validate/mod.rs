@@ -50,7 +50,7 @@ pub(super) fn validate(file: &raw::File, folder: &Path, report: &mut Report<'_>)
     let sources = check.sources(file.sources.as_ref(), file.models.as_ref());
     let warehouses = check.warehouses(file.warehouses.as_ref());
     let destinations = check.destinations(file.destinations.as_ref(), &daemon);
-    let models = check.models(file.models.as_ref(), &consent, folder);
+    let models = check.models(file.models.as_ref(), &warehouses, &consent, folder);
     let tests = check.tests(file.tests.as_ref());
     if check.report.has_errors() {
         return None;

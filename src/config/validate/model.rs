@@ -10,7 +10,7 @@ use super::{Check, HOUR, as_usize};
 use crate::config::model::Consent;
 use crate::config::models::{
     ConsentCast, Model, ModelConsent, ModelLimits, Nulls, OnWithdrawal, Query, Schedule, Send,
-    StateIn, Template, query_problem,
+    StateIn, Template, Warehouse, query_problem,
 };
 use crate::config::raw::{self, At, Change, ConsentColumns, Named, defaults};
 use crate::config::structure::{join, shown};
@@ -22,6 +22,7 @@ impl Check<'_, '_> {
     pub(super) fn models(
         &mut self,
         raw: Option<&At<Named<raw::Model>>>,
+        warehouses: &[Warehouse],
         consent: &Consent,
         folder: &Path,
     ) -> Vec<Model> {
@@ -34,8 +35,9 @@ impl Check<'_, '_> {
                 "take `enabled = false` out of [log]",
             );
         }
-        let models =
-            entries.iter().filter_map(|(name, raw)| self.model(name, raw, consent, folder));
+        let models = entries
+            .iter()
+            .filter_map(|(name, raw)| self.model(name, raw, warehouses, consent, folder));
         models.collect()
     }
 
@@ -43,6 +45,7 @@ impl Check<'_, '_> {
         &mut self,
         name: &At<String>,
         raw: &raw::Model,
+        warehouses: &[Warehouse],
         consent: &Consent,
         folder: &Path,
     ) -> Option<Model> {
@@ -84,7 +87,11 @@ impl Check<'_, '_> {
             .as_ref()
             .map(|names| self.model_destinations(names, &key("destinations")));
         let send = self.send(raw.send.as_ref(), &key("send"));
-        let state = self.state(raw.state.as_ref(), &key("state"));
+        let its_warehouse = raw
+            .warehouse
+            .as_ref()
+            .and_then(|name| warehouses.iter().find(|warehouse| warehouse.name == name.value));
+        let state = self.state(raw.state.as_ref(), its_warehouse, &key("state"));
         let (event, unique_id) = (event?, unique_id?);
         Some(Model {
             name: name.value.clone(),
@@ -270,13 +277,25 @@ impl Check<'_, '_> {
         }
     }
 
-    fn state(&mut self, raw: Option<&At<raw::StateIn>>, key: &str) -> StateIn {
-        match raw.map(|given| (given.value, &given.span)) {
-            None | Some((raw::StateIn::Local, _)) => StateIn::Local,
-            Some((raw::StateIn::Warehouse, span)) => {
-                let message = "state can't be kept in the warehouse yet";
-                let help = "take the key out: state is kept under daemon.data_dir";
-                self.report.error(span, key, message, help);
+    fn state(
+        &mut self,
+        raw: Option<&At<raw::StateIn>>,
+        warehouse: Option<&Warehouse>,
+        key: &str,
+    ) -> StateIn {
+        let Some(raw) = raw else { return StateIn::Local };
+        match raw.value {
+            raw::StateIn::Local => StateIn::Local,
+            raw::StateIn::Warehouse => {
+                if let Some(warehouse) = warehouse.filter(|warehouse| !warehouse.can_keep_state()) {
+                    let message = format!(
+                        "can't be kept in a warehouse with the driver `{}`: it can in SQLite (built in), \
+                         PostgreSQL and DuckDB",
+                        shown(&warehouse.driver)
+                    );
+                    let help = "write state = \"local\", or take the key out";
+                    self.report.error(&raw.span, key, message, help);
+                }
                 StateIn::Warehouse
             }
         }

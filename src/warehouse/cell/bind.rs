@@ -104,7 +104,7 @@ fn is_text(kind: &DataType) -> bool {
 }
 
 /// Whether a driver says that the text of a column is JSON.
-fn is_json(field: &Field) -> bool {
+pub(in crate::warehouse) fn is_json(field: &Field) -> bool {
     let metadata = field.metadata();
     let says = |key: &str| metadata.get(key).map(|value| value.to_ascii_lowercase());
     let json = |kind: &str| matches!(kind, "json" | "jsonb");
@@ -208,7 +208,8 @@ fn values(array: &ArrayRef, field: &Field) -> Option<Values> {
     })
 }
 
-fn is_uuid(field: &Field) -> bool {
+/// Whether a driver says that 16 bytes are a UUID.
+pub(in crate::warehouse) fn is_uuid(field: &Field) -> bool {
     field.metadata().get(EXTENSION_TYPE_NAME_KEY).is_some_and(|name| name == "arrow.uuid")
 }
 

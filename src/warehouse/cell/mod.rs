@@ -25,7 +25,7 @@ use arrow_array::{
 };
 use arrow_buffer::{IntervalMonthDayNano, NullBuffer};
 
-pub(super) use bind::{bind, foreign, unsupported};
+pub(super) use bind::{bind, foreign, is_json, is_uuid, unsupported};
 pub(super) use text::write_string;
 use time::Clock;
 

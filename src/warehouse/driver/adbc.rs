@@ -111,7 +111,27 @@ impl Connection for Adbc {
         let done = self
             .statement(sql, BATCH_BYTES_HINT)
             .and_then(|mut statement| statement.execute_update());
-        done.map(drop).map_err(|error| self.secrets.failed("the database", &error, false))
+        done.map(drop).map_err(|mut error| {
+            // A driver may repeat what it was asked in front of what the database says, however long it is.
+            error.message = error.message.replace(sql, "...");
+            self.secrets.failed("the database", &error, false)
+        })
+    }
+
+    fn create_as(&mut self, table: &str, sql: &str) -> Result<(), Error> {
+        // The query may end with a comment.
+        let create = format!("create table {table} as\n{sql}\n");
+        if self.dialect != Dialect::Postgres {
+            return self.execute(&create);
+        }
+        // The server goes on with what a client has asked that is dead: without its commit it is undone.
+        self.execute("begin")?;
+        let done = self.execute(&create).and_then(|()| self.execute("commit"));
+        if done.is_err() {
+            // If this fails, too, the connection is lost, and with it the transaction.
+            let _ = self.execute("rollback");
+        }
+        done
     }
 
     fn dialect(&self) -> Dialect {

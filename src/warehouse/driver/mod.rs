@@ -40,6 +40,13 @@ pub trait Connection {
     /// As [`Connection::query`].
     fn execute(&mut self, sql: &str) -> Result<(), Error>;
 
+    /// Makes a table of what a query gives: whole or not at all. Its columns are read as those of the
+    /// query are.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    fn create_as(&mut self, table: &str, sql: &str) -> Result<(), Error>;
+
     /// Whose SQL it understands.
     fn dialect(&self) -> Dialect;
 }

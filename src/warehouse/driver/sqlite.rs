@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema, SchemaRef};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use rusqlite::{OpenFlags, Statement, ffi};
+use rusqlite::{OpenFlags, Statement, TransactionBehavior, ffi};
 
 use super::storage::{Declared, Storage};
 use super::{Access, Batches, Connection, Dialect};
@@ -82,9 +82,27 @@ impl Connection for Sqlite {
         self.connection.execute_batch(sql).map_err(|error| failed(&self.path, &error))
     }
 
+    fn create_as(&mut self, table: &str, sql: &str) -> Result<(), Error> {
+        create_as(&mut self.connection, table, sql).map_err(|error| failed(&self.path, &error))
+    }
+
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
     }
+}
+
+/// `create table ... as` would forget which columns are boolean, and turn values into other ones.
+fn create_as(
+    connection: &mut rusqlite::Connection,
+    table: &str,
+    sql: &str,
+) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let columns: Vec<String> =
+        declared(&transaction.prepare(sql)?).iter().map(Declared::kept).collect();
+    transaction.execute_batch(&format!("create table {table} ({})", columns.join(", ")))?;
+    transaction.execute(&format!("insert into {table}\n{sql}\n"), [])?;
+    transaction.commit()
 }
 
 struct SqliteBatches {

@@ -43,11 +43,24 @@ enum Affinity {
     None,
 }
 
+/// Types of columns that keep every value as it is, whatever its type (SQLite does where `BLOB` is part of
+/// the name), and are read as those that they stand for.
+const KEPT: [(Kind, &str); 6] = [
+    (Kind::Boolean, "BOOLEAN BLOB"),
+    (Kind::Json, "JSON BLOB"),
+    (Kind::Other(Affinity::Integer), "NUMBER BLOB"),
+    (Kind::Other(Affinity::Real), "FRACTION BLOB"),
+    (Kind::Other(Affinity::Text), "WORDS BLOB"),
+    (Kind::Other(Affinity::Blob), "BLOB"),
+];
+
 impl Declared {
     pub(super) fn new(name: &str, declared: Option<&str>) -> Self {
         let declared = declared.unwrap_or_default().to_ascii_uppercase();
         let holds = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
-        let kind = if declared.starts_with("BOOL") {
+        let kind = if let Some((kind, _)) = KEPT.iter().find(|(_, name)| *name == declared) {
+            *kind
+        } else if declared.starts_with("BOOL") {
             Kind::Boolean
         } else if declared.starts_with("JSON") {
             Kind::Json
@@ -63,6 +76,12 @@ impl Declared {
             Kind::Other(Affinity::None)
         };
         Self { name: name.to_owned(), kind }
+    }
+
+    /// The column in a table that keeps its values.
+    pub(super) fn kept(&self) -> String {
+        let kind = KEPT.iter().find(|(kind, _)| *kind == self.kind).map_or("", |(_, name)| name);
+        format!("\"{}\" {kind}", self.name.replace('"', "\"\""))
     }
 
     /// What the column most likely is.
