@@ -12,18 +12,27 @@ use crossbeam::channel::Sender;
 use super::compare::Comparison;
 use super::link::Ended;
 use super::part::Part;
+use super::slice::{Slice, Slicing};
 use super::store::StateFile;
 use crate::warehouse::Blank;
 
-/// Bytes of changes that are announced together,
+/// Bytes of changes that are announced together, and at most in one slice,
 const CHANGES_BYTES: usize = 8 * 1024 * 1024;
 /// and rows that are known.
 const ROWS: usize = 32 * 1024;
+
+/// How keys are sliced, so that a slice has no more than is announced together.
+pub(super) fn slicing(compared: &Comparison<'_>, known_rows: u64) -> Slicing {
+    let changes = Slicing::fitting(compared.largest_changes() as u64, CHANGES_BYTES as u64);
+    // Keys are hashes: they are spread evenly.
+    changes.and(Slicing::fitting(known_rows / 256, ROWS as u64))
+}
 
 /// What makes parts ready.
 pub(super) struct Announcer<'a> {
     pub(super) compared: &'a Comparison<'a>,
     pub(super) file: Arc<StateFile>,
+    pub(super) slicing: Slicing,
     /// The destinations that rows can reach now.
     pub(super) on: &'a HashSet<u32>,
     /// An event, if all that grant the same are decided alike.
@@ -44,9 +53,9 @@ impl Announcer<'_> {
     /// # Errors
     /// [`Ended`]
     pub(super) fn run(&self, ready: &Sender<Vec<Part>>, is_over: &AtomicBool) -> Result<(), Ended> {
-        let mut firsts = 0..=u8::MAX;
+        let mut slices = self.slicing.all();
         while !is_over.load(Relaxed) {
-            let parts = self.next(&mut firsts)?;
+            let parts = self.next(&mut slices)?;
             if parts.is_empty() {
                 break;
             }
@@ -59,12 +68,12 @@ impl Announcer<'_> {
     }
 
     /// The next parts, as many as are announced together.
-    fn next(&self, firsts: &mut impl Iterator<Item = u8>) -> Result<Vec<Part>, Ended> {
+    fn next(&self, slices: &mut impl Iterator<Item = Slice>) -> Result<Vec<Part>, Ended> {
         let snapshot = self.file.snapshot()?;
         let (mut parts, mut bytes, mut rows) = (Vec::new(), 0, 0);
-        for first in firsts {
+        for slice in slices {
             let (is_plain, same_categories) = (self.is_plain, self.same_categories);
-            let part = Part::read(first, self.compared, is_plain, same_categories, &snapshot)?;
+            let part = Part::read(slice, self.compared, is_plain, same_categories, &snapshot)?;
             let Some(part) = part else { continue };
             let size = part.size();
             bytes += size.0;
@@ -82,7 +91,7 @@ impl Announcer<'_> {
         if self.dry_run {
             return Ok(());
         }
-        let note = |part: &Part| (part.first, part.note(self.on, self.blank.as_ref()));
+        let note = |part: &Part| (part.slice, part.note(self.on, self.blank.as_ref()));
         let notes: Vec<_> = parts.iter().map(note).filter(|(_, note)| !note.is_empty()).collect();
         if notes.is_empty() {
             return Ok(());

@@ -16,7 +16,8 @@ use super::failed::{Failed, Patience};
 use super::known::{Digest, Key, Known};
 use super::link::Ended;
 use super::scatter::{PARTS, Scatter};
-use super::store::{Snapshot, part_of};
+use super::slice::{Slice, part_of};
+use super::store::Snapshot;
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
 use crate::warehouse::BoundBatch;
@@ -176,12 +177,12 @@ impl<'m> Comparison<'m> {
         self.is_partial
     }
 
-    /// The keys of a part that are gone, ascending, if the rows are not all that there are.
+    /// The keys of a slice that are gone, ascending, if the rows are not all that there are.
     ///
     /// # Errors
     /// The disk.
-    pub(super) fn gone(&self, part: usize) -> Result<Vec<Key>, Ended> {
-        let mut keys = self.gone.read(part).map_err(put_aside)?.as_chunks::<16>().0.to_vec();
+    pub(super) fn gone(&self, slice: Slice) -> Result<Vec<Key>, Ended> {
+        let mut keys = keys_of(&self.gone, slice)?;
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
@@ -202,9 +203,11 @@ impl<'m> Comparison<'m> {
     /// # Errors
     /// The disk.
     pub(super) fn has_repeated_ids(&self) -> Result<bool, Ended> {
-        let look = |mut parts: Range<usize>| {
-            parts.try_fold(false, |found, part| {
-                Ok::<_, Ended>(found || !self.ids(part)?.repeated.is_empty())
+        let look = |mut bytes: Range<usize>| {
+            bytes.try_fold(false, |found, byte| {
+                let keys = self.keys.read(byte).map_err(put_aside)?;
+                let keys = keys.as_chunks::<16>().0.to_vec();
+                Ok::<_, Ended>(found || !Ids::of(keys).repeated.is_empty())
             })
         };
         let (one, other) = std::thread::scope(|scope| {
@@ -215,21 +218,55 @@ impl<'m> Comparison<'m> {
         Ok(one? || other.map_err(died)??)
     }
 
-    /// The ids of a part.
+    /// The ids of a slice.
     ///
     /// # Errors
     /// The disk.
-    pub(super) fn ids(&self, part: usize) -> Result<Ids, Ended> {
-        Ok(Ids::of(&self.keys.read(part).map_err(put_aside)?))
+    pub(super) fn ids(&self, slice: Slice) -> Result<Ids, Ended> {
+        Ok(Ids::of(keys_of(&self.keys, slice)?))
     }
 
-    /// The changes of a part, for [`Change::read`].
+    /// The changes of a slice, for [`Change::read`].
     ///
     /// # Errors
     /// The disk.
-    pub(super) fn changes(&self, part: usize) -> Result<Vec<u8>, Ended> {
-        self.difference.changes.read(part).map_err(put_aside)
+    pub(super) fn changes(&self, slice: Slice) -> Result<Vec<u8>, Ended> {
+        changes_of(&self.difference.changes, slice)
     }
+
+    /// Bytes of the changes whose keys begin with the same byte, at most.
+    pub(super) fn largest_changes(&self) -> usize {
+        self.difference.changes.largest()
+    }
+}
+
+/// The changes of a slice.
+fn changes_of(changes: &Scatter, slice: Slice) -> Result<Vec<u8>, Ended> {
+    let byte = usize::from(slice.byte());
+    if slice.is_whole() {
+        return changes.read(byte).map_err(put_aside);
+    }
+    let mut bytes = Vec::new();
+    let keep = |mut piece: &[u8]| {
+        while let Some(change) = Change::read(&mut piece) {
+            if slice.contains(&change.key) {
+                change.write(&mut bytes);
+            }
+        }
+    };
+    changes.for_each(byte, keep).map_err(put_aside)?;
+    Ok(bytes)
+}
+
+/// The keys of a slice.
+fn keys_of(keys: &Scatter, slice: Slice) -> Result<Vec<Key>, Ended> {
+    let mut of_slice = Vec::new();
+    let keep = |piece: &[u8]| {
+        let keys = piece.as_chunks::<16>().0.iter();
+        of_slice.extend(keys.filter(|key| slice.contains(key)));
+    };
+    keys.for_each(slice.byte().into(), keep).map_err(put_aside)?;
+    Ok(of_slice)
 }
 
 /// The half of a comparison that is done while rows come.
@@ -472,7 +509,7 @@ fn put_aside(error: io::Error) -> Ended {
     Ended::Lost(format!("rows can't be put aside under daemon.data_dir: {error}"))
 }
 
-/// The ids of one part: all once, and those that stand more than once.
+/// The ids of one slice: all once, and those that stand more than once.
 pub(super) struct Ids {
     /// Ascending.
     all: Vec<u128>,
@@ -481,10 +518,9 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// From the bytes of all keys of a part.
-    fn of(bytes: &[u8]) -> Self {
-        let keys = bytes.as_chunks::<16>().0.iter();
-        let mut all: Vec<u128> = keys.map(|key| u128::from_be_bytes(*key)).collect();
+    /// Those of these keys.
+    fn of(keys: Vec<Key>) -> Self {
+        let mut all: Vec<u128> = keys.into_iter().map(u128::from_be_bytes).collect();
         all.sort_unstable();
         let mut repeated = HashMap::new();
         for same in all.chunk_by(|one, other| one == other).filter(|same| same.len() > 1) {
@@ -498,5 +534,55 @@ impl Ids {
 
     pub(super) fn contain(&self, key: &Key) -> bool {
         self.all.binary_search(&u128::from_be_bytes(*key)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::slice::Slicing;
+
+    /// However fine the slices are, together they have everything once.
+    #[test]
+    fn slices_have_what_was_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keys = Scatter::new(folder.path(), 100);
+        let mut changes = Scatter::new(folder.path(), 1000);
+        let mut expected = Vec::new();
+        for number in 0..2000_u32 {
+            let key = digest(blake3::hash(&number.to_le_bytes()));
+            let id = vec![b'7'; number as usize % 50];
+            let change = Change {
+                what: What::Add,
+                kind: Kind::Added,
+                key,
+                hash: [2; 16],
+                message: [3; 16],
+                granted: [1, 0, 0, 9],
+                id: &id,
+                line: b"{}",
+            };
+            keys.push(key[0], |into| into.extend_from_slice(&key)).unwrap();
+            changes.push(key[0], |into| change.write(into)).unwrap();
+            expected.push((key, id));
+        }
+        expected.sort();
+        for finest in 0..=6 {
+            let slicing = Slicing::fitting(1 << finest, 1);
+            let (mut seen, mut seen_keys) = (Vec::new(), Vec::new());
+            for slice in slicing.all() {
+                let bytes = changes_of(&changes, slice).unwrap();
+                let mut rest = bytes.as_slice();
+                let of_slice = std::iter::from_fn(|| Change::read(&mut rest));
+                let of_slice: Vec<_> = of_slice.map(|it| (it.key, it.id.to_vec())).collect();
+                assert!(of_slice.iter().all(|(key, _)| slicing.of(key) == slice));
+                seen.extend(of_slice);
+                seen_keys.extend(keys_of(&keys, slice).unwrap());
+            }
+            seen.sort();
+            seen_keys.sort_unstable();
+            assert_eq!(seen, expected, "{finest}");
+            assert!(seen_keys.iter().eq(expected.iter().map(|(key, _)| key)), "{finest}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod link;
 mod part;
 mod scatter;
 mod send;
+mod slice;
 mod store;
 mod told;
 mod under_way;
@@ -45,6 +46,7 @@ use self::failed::{Failed, Patience};
 use self::known::{Digest, Key};
 use self::link::{Ended, Link, Named, Rejection, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
+use self::slice::Slicing;
 use self::store::{Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
@@ -243,9 +245,10 @@ fn take_rejections(
         }
     }
     // One group of rows in memory at a time.
-    rejected.sort_by_key(|(key, ..)| key[0]);
-    for of_group in rejected.chunk_by(|(one, ..), (other, ..)| one[0] == other[0]) {
-        let mut group = store.snapshot()?.group(of_group[0].0[0])?;
+    let slice = |(key, ..): &(Key, Digest, u32)| Slicing::FINEST.of(key);
+    rejected.sort_by_key(slice);
+    for of_group in rejected.chunk_by(|one, other| slice(one) == slice(other)) {
+        let mut group = store.snapshot()?.group(slice(&of_group[0]))?;
         for (key, message, destination) in of_group {
             // A newer version has its own fate.
             let Some(known) = group.get(key).filter(|known| known.message == *message) else {

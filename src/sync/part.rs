@@ -1,4 +1,4 @@
-//! What is to be done with the rows whose keys begin with one byte.
+//! What is to be done with the rows of one slice.
 //!
 //! Nothing here is sent or written.
 
@@ -8,6 +8,7 @@ use super::change::{Change, Kind, What};
 use super::compare::{Comparison, Ids};
 use super::known::{Key, Known, UNCERTAIN};
 use super::link::Ended;
+use super::slice::Slice;
 use super::store::{Group, Snapshot};
 use super::told::Told;
 use super::under_way::Note;
@@ -16,9 +17,9 @@ use crate::warehouse::Blank;
 /// Which categories a row grants.
 pub(super) type Grants = [u64; 4];
 
-/// Rows whose keys begin with one byte, and what changed of them.
+/// The rows of a slice, and what changed of them.
 pub(super) struct Part {
-    pub(super) first: u8,
+    pub(super) slice: Slice,
     /// The last state of all of them.
     group: Group,
     /// For [`Change::read`].
@@ -38,35 +39,35 @@ impl Part {
     /// # Errors
     /// The disk.
     pub(super) fn read(
-        first: u8,
+        slice: Slice,
         compared: &Comparison<'_>,
         is_plain: bool,
         same_categories: bool,
         snapshot: &Snapshot,
     ) -> Result<Option<Self>, Ended> {
-        let changes = compared.changes(first.into())?;
+        let changes = compared.changes(slice)?;
         let mut gone = Vec::new();
         let mut repeated = HashMap::new();
         if !is_plain {
-            let ids: Ids = compared.ids(first.into())?;
+            let ids: Ids = compared.ids(slice)?;
             let mut look = |key: &Key| {
                 if !ids.contain(key) {
                     gone.push(*key);
                 }
             };
             if compared.is_partial() {
-                compared.gone(first.into())?.iter().for_each(look);
+                compared.gone(slice)?.iter().for_each(look);
             } else {
-                snapshot.keys(first, &mut look)?;
+                snapshot.keys(slice, &mut look)?;
             }
             repeated = ids.repeated;
         }
         if changes.is_empty() && gone.is_empty() && repeated.is_empty() {
             return Ok(None);
         }
-        let group = snapshot.group(first)?;
+        let group = snapshot.group(slice)?;
         let left_out = Vec::new();
-        let mut part = Self { first, group, changes, repeated, gone, left_out };
+        let mut part = Self { slice, group, changes, repeated, gone, left_out };
         part.left_out = part.find_left_out(same_categories);
         Ok(Some(part))
     }

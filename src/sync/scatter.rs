@@ -27,6 +27,12 @@ struct Part {
     extents: Vec<(u64, usize)>,
 }
 
+impl Part {
+    fn len(&self) -> usize {
+        self.extents.iter().map(|(_, len)| len).sum::<usize>() + self.buffer.len()
+    }
+}
+
 impl Scatter {
     /// Takes up to `buffer_bytes` of memory a part; the file is made in `folder`.
     pub(super) fn new(folder: &Path, buffer_bytes: usize) -> Self {
@@ -55,14 +61,37 @@ impl Scatter {
         Ok(())
     }
 
+    /// How many bytes the largest part has.
+    pub(super) fn largest(&self) -> usize {
+        self.parts.iter().map(Part::len).max().unwrap_or(0)
+    }
+
+    /// Shows the bytes of a part, in the order in which they were added: whole records at a time, and not
+    /// much more at once than takes memory anyway.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub(super) fn for_each(&self, part: usize, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        let Part { buffer, extents } = &self.parts[part];
+        if let Some(file) = &self.file {
+            let mut bytes = Vec::new();
+            for (at, len) in extents {
+                bytes.resize(*len, 0);
+                file.read_exact_at(&mut bytes, *at)?;
+                each(&bytes);
+            }
+        }
+        each(buffer);
+        Ok(())
+    }
+
     /// The bytes of a part, in the order in which they were added.
     ///
     /// # Errors
     /// The file can't be read.
     pub(super) fn read(&self, part: usize) -> io::Result<Vec<u8>> {
         let Part { buffer, extents } = &self.parts[part];
-        let total = extents.iter().map(|(_, len)| len).sum::<usize>() + buffer.len();
-        let mut bytes = Vec::with_capacity(total);
+        let mut bytes = Vec::with_capacity(self.parts[part].len());
         if let Some(file) = &self.file {
             for (at, len) in extents {
                 let start = bytes.len();
@@ -91,8 +120,12 @@ mod tests {
                 expected[usize::from(first)].extend_from_slice(&record);
                 scatter.push(first, |into| into.extend_from_slice(&record)).unwrap();
             }
+            assert_eq!(scatter.largest(), expected.iter().map(Vec::len).max().unwrap());
             for (part, expected) in expected.iter().enumerate() {
                 assert_eq!(&scatter.read(part).unwrap(), expected, "{buffer_bytes} {part}");
+                let mut pieces = Vec::new();
+                scatter.for_each(part, |piece| pieces.extend_from_slice(piece)).unwrap();
+                assert_eq!(&pieces, expected, "{buffer_bytes} {part}");
             }
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a file has a name");

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
 
-use super::announce::Announcer;
+use super::announce::{Announcer, slicing};
 use super::change::{Change, MessageId, What};
 use super::compare::Comparison;
 use super::failed::{self, EVERYWHERE, Failed, Patience};
 use super::known::{Digest, Key, Known, UNCERTAIN};
 use super::link::{Ended, Link, Outcome};
 use super::part::{Part, both};
+use super::slice::{Slice, Slicing};
 use super::store::{Group, Store};
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
@@ -70,9 +71,11 @@ pub(super) struct Sending<'s> {
     around: Around,
     blank: Blank,
     /// Parts that are announced and not begun.
-    announced: BTreeSet<u8>,
-    /// The rows that are worked on, by the first byte of their keys.
-    groups: BTreeMap<u8, Working>,
+    announced: BTreeSet<Slice>,
+    /// How keys are sliced in this sync.
+    slicing: Slicing,
+    /// The rows that are worked on.
+    groups: BTreeMap<Slice, Working>,
     owed: Vec<Owed>,
     /// Rows that are no events, and that somebody has.
     rejected: Vec<(Key, Known)>,
@@ -81,7 +84,7 @@ pub(super) struct Sending<'s> {
     next_save: Instant,
 }
 
-/// Rows whose keys begin with one byte.
+/// Rows of one slice.
 struct Working {
     group: Group,
     /// Rows that are sent and not settled, or to be sent still.
@@ -122,6 +125,7 @@ impl<'s> Sending<'s> {
             around,
             blank: Blank::new(model),
             announced: BTreeSet::new(),
+            slicing: Slicing::FINEST,
             groups: BTreeMap::new(),
             owed: Vec::new(),
             rejected: Vec::new(),
@@ -141,8 +145,8 @@ impl<'s> Sending<'s> {
         link: &mut Link<Mark>,
     ) -> Result<(), Ended> {
         let sent = self.send_all(compared, link);
-        for first in std::mem::take(&mut self.announced) {
-            self.store.end_under_way(first);
+        for slice in std::mem::take(&mut self.announced) {
+            self.store.end_under_way(slice);
         }
         self.close_groups(0)?;
         self.save()?;
@@ -155,8 +159,10 @@ impl<'s> Sending<'s> {
             && compared.found() == self.store.snapshot()?.count()
             && !compared.has_repeated_ids()?;
         let on = self.around.on.clone();
+        self.slicing = slicing(compared, self.store.snapshot()?.count());
         let announcer = Announcer {
             compared,
+            slicing: self.slicing,
             file: self.store.file(),
             on: &on,
             blank: compared.is_decided_by_grants().then(|| Blank::new(self.model)),
@@ -189,14 +195,14 @@ impl<'s> Sending<'s> {
             let sent = portions.iter().try_for_each(|parts| self.send_parts(parts, link));
             is_over.store(true, Relaxed);
             // Announced and never begun.
-            self.announced.extend(portions.iter().flatten().map(|part| part.first));
+            self.announced.extend(portions.iter().flatten().map(|part| part.slice));
             let died = |_| Ended::Lost("the thread that announces rows died".to_owned());
             sent.and(announcing.join().map_err(died)?)
         })
     }
 
     fn send_parts(&mut self, parts: Vec<Part>, link: &mut Link<Mark>) -> Result<(), Ended> {
-        self.announced.extend(parts.iter().map(|part| part.first));
+        self.announced.extend(parts.iter().map(|part| part.slice));
         for part in parts {
             self.send_part(part, link)?;
             self.pay(link)?;
@@ -207,9 +213,9 @@ impl<'s> Sending<'s> {
 
     fn send_part(&mut self, mut part: Part, link: &mut Link<Mark>) -> Result<(), Ended> {
         part.count_repeated(self.told);
-        let first = part.first;
-        self.announced.remove(&first);
-        self.groups.insert(first, Working { group: part.take_group(), open: 1 });
+        let slice = part.slice;
+        self.announced.remove(&slice);
+        self.groups.insert(slice, Working { group: part.take_group(), open: 1 });
         for change in &part.changes() {
             self.send_row(change, link)?;
             self.look_up_now_and_then(link)?;
@@ -220,7 +226,7 @@ impl<'s> Sending<'s> {
         for key in part.gone {
             self.find_gone(key);
         }
-        self.settled(first);
+        self.settled_of(slice);
         Ok(())
     }
 
@@ -234,7 +240,7 @@ impl<'s> Sending<'s> {
         if self.model.on_withdrawal != OnWithdrawal::Delete {
             return Ok(());
         }
-        let Some(working) = self.groups.get_mut(&key[0]) else { return Ok(()) };
+        let Some(working) = self.groups.get_mut(&self.slicing.of(&key)) else { return Ok(()) };
         let Some(known) = working.group.get(&key).cloned() else { return Ok(()) };
         working.open += 1;
         let mut line = Vec::new();
@@ -248,7 +254,7 @@ impl<'s> Sending<'s> {
 
     fn send_row(&mut self, change: &Change<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
         let key = change.key;
-        let working = self.groups.get_mut(&key[0]);
+        let working = self.groups.get_mut(&self.slicing.of(&key));
         let before = working.and_then(|working| {
             working.open += 1;
             working.group.get(&key)
@@ -275,13 +281,13 @@ impl<'s> Sending<'s> {
             What::Leave => {
                 let why = String::from_utf8_lossy(change.line);
                 self.told.leave(format!("{}: {why}", self.told.id(change.id)));
-                self.settled(key[0]);
+                self.settled(&key);
                 return Ok(());
             }
             What::Add | What::Update | What::Retry | What::Judge => {}
             // These are no rows of the query.
             What::Withdraw | What::Gone => {
-                self.settled(key[0]);
+                self.settled(&key);
                 return Ok(());
             }
         }
@@ -308,7 +314,7 @@ impl<'s> Sending<'s> {
 
     /// A row of the last sync that the query does not give any more.
     fn find_gone(&mut self, key: Key) {
-        let Some(working) = self.groups.get_mut(&key[0]) else { return };
+        let Some(working) = self.groups.get_mut(&self.slicing.of(&key)) else { return };
         let Some(known) = working.group.get(&key).cloned() else { return };
         working.open += 1;
         // One that somebody still has to be told of was counted when it went.
@@ -339,7 +345,7 @@ impl<'s> Sending<'s> {
         self.ask_for_rejected(link)?;
         let mut owed = std::mem::take(&mut self.owed);
         if self.around.dry_run {
-            owed.iter().for_each(|one| self.settled(one.key[0]));
+            owed.iter().for_each(|one| self.settled(&one.key));
             return Ok(());
         }
         owed.sort_by(|one, other| one.to.cmp(&other.to));
@@ -386,7 +392,7 @@ impl<'s> Sending<'s> {
     fn settle_row(&mut self, what: What, key: Key, mut known: Known, outcome: &Outcome) {
         if what == What::Withdraw && self.lost(&known, outcome).is_empty() {
             // It stays as it was.
-            return self.settled(key[0]);
+            return self.settled(&key);
         }
         if let Some(reason) = &outcome.rejected {
             let id = self.told.id(&known.id);
@@ -465,7 +471,7 @@ impl<'s> Sending<'s> {
             let id = self.told.id(&known.id);
             self.told.fail(format!("{id}: its deletion is rejected as {reason}"));
             self.told.is_behind = true;
-            self.settled(key[0]);
+            self.settled(&key);
             return;
         }
         self.told.counts.sent += u64::from(!outcome.stored.is_empty());
@@ -479,27 +485,31 @@ impl<'s> Sending<'s> {
 
     /// A row is as it will be: what is known of it moves on.
     fn note(&mut self, key: Key, row: Option<Known>) {
-        if let Some(working) = self.groups.get_mut(&key[0])
+        if let Some(working) = self.groups.get_mut(&self.slicing.of(&key))
             && !self.around.dry_run
         {
             working.group.put(key, row);
         }
-        self.settled(key[0]);
+        self.settled(&key);
     }
 
-    fn settled(&mut self, first: u8) {
-        if let Some(working) = self.groups.get_mut(&first) {
+    fn settled(&mut self, key: &Key) {
+        self.settled_of(self.slicing.of(key));
+    }
+
+    fn settled_of(&mut self, slice: Slice) {
+        if let Some(working) = self.groups.get_mut(&slice) {
             working.open = working.open.saturating_sub(1);
         }
     }
 
     /// Saves, and lets go of groups that are done, once there are more than so many.
     fn close_groups(&mut self, max: usize) -> Result<(), Ended> {
-        let is_done = |(first, working): (&u8, &Working)| (working.open == 0).then_some(*first);
-        let done: Vec<u8> = self.groups.iter().filter_map(is_done).collect();
+        let is_done = |(slice, working): (&Slice, &Working)| (working.open == 0).then_some(*slice);
+        let done: Vec<Slice> = self.groups.iter().filter_map(is_done).collect();
         if done.len() > max {
             if !self.around.dry_run {
-                done.iter().for_each(|first| self.store.end_under_way(*first));
+                done.iter().for_each(|slice| self.store.end_under_way(*slice));
             }
             self.save()?;
             self.groups.retain(|_, working| working.open > 0);

@@ -25,6 +25,7 @@ use redb::{
 use super::failed::{self, Failed};
 use super::known::{Digest, Key, Known, Reader};
 use super::link::Ended;
+use super::slice::{BYTE_PARTS, Slice, part_of};
 
 /// Hashes of rows by part.
 const HASHES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("hashes");
@@ -32,8 +33,8 @@ const HASHES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("hashes");
 const ROWS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rows");
 /// Rejected rows by key.
 const FAILED: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("failed");
-/// What is being sent, by the first byte of its keys: `under_way.rs` knows the bytes.
-const UNDER_WAY: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("under way");
+/// What is being sent, by the numbers of slices: `under_way.rs` knows the bytes.
+const UNDER_WAY: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("under way");
 /// The rest.
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 
@@ -58,9 +59,6 @@ const IN_USE_TIME_MAX: Duration = Duration::from_secs(20);
 /// and how often it is looked whether it is.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Parts of a group, which is all rows whose keys begin with the same byte.
-const GROUP_PARTS: u32 = 64;
-
 /// A hash with its key.
 const HASH_BYTES: usize = 32;
 
@@ -83,15 +81,10 @@ impl From<StateError> for Ended {
     }
 }
 
-/// The part of a key.
-pub(super) fn part_of(key: &Key) -> u32 {
-    u32::from(key[0]) * GROUP_PARTS + u32::from(key[1] >> 2)
-}
-
-/// The rows whose keys begin with one byte; what was changed of them is written back.
+/// The rows of a slice; what was changed of them is written back.
 #[derive(Default)]
 pub(super) struct Group {
-    first: u8,
+    slice: Slice,
     rows: BTreeMap<Key, Known>,
     /// The parts that were changed, and how many rows they had.
     touched: u64,
@@ -111,7 +104,7 @@ impl Group {
 
     /// Puts a row, or takes it out.
     pub(super) fn put(&mut self, key: Key, row: Option<Known>) {
-        self.touched |= 1 << (part_of(&key) % GROUP_PARTS);
+        self.touched |= 1 << (part_of(&key) % BYTE_PARTS);
         match row {
             Some(row) => drop(self.rows.insert(key, row)),
             None => drop(self.rows.remove(&key)),
@@ -123,8 +116,9 @@ impl Group {
         hashes.clear();
         rows.clear();
         let (mut low, mut high) = ([0; 16], [u8::MAX; 16]);
-        (low[0], high[0]) = (self.first, self.first);
-        low[1] = ((part % GROUP_PARTS) << 2) as u8;
+        low[0] = (part / BYTE_PARTS) as u8;
+        high[0] = low[0];
+        low[1] = ((part % BYTE_PARTS) << 2) as u8;
         high[1] = low[1] | 3;
         for (key, known) in self.rows.range(low..=high) {
             hashes.extend_from_slice(key);
@@ -145,7 +139,7 @@ pub(super) struct Store {
     /// Rejections that are not written yet,
     failed: HashMap<Key, Vec<Failed>>,
     /// and what is not under way any more.
-    under_way: BTreeSet<u8>,
+    under_way: BTreeSet<Slice>,
     /// Whether who was told is not certain in this sync.
     is_unheard: bool,
 }
@@ -343,26 +337,30 @@ impl Store {
         self.failed.insert(key, list);
     }
 
-    /// Puts among what is to be written that of the rows whose keys begin with this byte nothing is under
-    /// way any more.
-    pub(super) fn end_under_way(&mut self, first: u8) {
-        self.under_way.insert(first);
+    /// Puts among what is to be written that of the rows of this slice nothing is under way any more.
+    pub(super) fn end_under_way(&mut self, slice: Slice) {
+        self.under_way.insert(slice);
     }
 
-    /// What was being sent when the last sync died, by the first byte of its keys.
-    pub(super) fn under_way(&self) -> Result<Vec<u8>, StateError> {
+    /// The slices of what was being sent when the last sync died.
+    pub(super) fn under_way(&self) -> Result<Vec<Slice>, StateError> {
         let read = || -> Result<_, redb::Error> {
             let table = self.file.database.begin_read()?.open_table(UNDER_WAY)?;
-            table.iter()?.map(|entry| Ok(entry?.0.value())).collect()
+            let mut slices = Vec::new();
+            for entry in table.iter()? {
+                slices.extend(Slice::of_number(entry?.0.value()));
+            }
+            Ok(slices)
         };
         read().map_err(|error| unreadable(&self.file.path, &error))
     }
 
-    /// What was being sent of the rows whose keys begin with this byte.
-    pub(super) fn under_way_of(&self, first: u8) -> Result<Vec<u8>, StateError> {
+    /// What was being sent of the rows of this slice.
+    pub(super) fn under_way_of(&self, slice: Slice) -> Result<Vec<u8>, StateError> {
         let read = || -> Result<_, redb::Error> {
             let table = self.file.database.begin_read()?.open_table(UNDER_WAY)?;
-            Ok(table.get(first)?.map(|value| value.value().to_vec()).unwrap_or_default())
+            let note = table.get(slice.number())?;
+            Ok(note.map(|note| note.value().to_vec()).unwrap_or_default())
         };
         read().map_err(|error| unreadable(&self.file.path, &error))
     }
@@ -402,8 +400,8 @@ impl Store {
                 }
             }
             let mut table = writing.open_table(UNDER_WAY)?;
-            for first in &under_way {
-                table.remove(first)?;
+            for slice in &under_way {
+                table.remove(slice.number())?;
             }
             Ok(())
         });
@@ -428,13 +426,16 @@ impl StateFile {
         })
     }
 
-    /// Makes durable what is about to be sent of the rows whose keys begin with these bytes, and how many
-    /// syncs began to send.
-    pub(super) fn announce(&self, notes: &[(u8, Vec<u8>)], begun: u64) -> Result<(), StateError> {
+    /// Makes durable what is about to be sent of the rows of these slices, and how many syncs began to send.
+    pub(super) fn announce(
+        &self,
+        notes: &[(Slice, Vec<u8>)],
+        begun: u64,
+    ) -> Result<(), StateError> {
         let done = self.write(|writing| {
             let mut table = writing.open_table(UNDER_WAY)?;
-            for (first, note) in notes {
-                table.insert(first, note.as_slice())?;
+            for (slice, note) in notes {
+                table.insert(slice.number(), note.as_slice())?;
             }
             writing.open_table(ABOUT)?.insert(BEGUN, begun.to_le_bytes().as_slice())?;
             Ok(())
@@ -461,11 +462,9 @@ impl StateFile {
 
 fn write_group(writing: &WriteTransaction, group: &mut Group) -> Result<(), redb::Error> {
     let (mut hashes, mut rows) = (writing.open_table(HASHES)?, writing.open_table(ROWS)?);
-    let first = u32::from(group.first) * GROUP_PARTS;
     let (mut its_hashes, mut its_rows) = (Vec::new(), Vec::new());
-    for part in
-        (first..first + GROUP_PARTS).filter(|part| group.touched >> (part % GROUP_PARTS) & 1 == 1)
-    {
+    let is_touched = |part: &u32| group.touched >> (part % BYTE_PARTS) & 1 == 1;
+    for part in group.slice.parts().filter(is_touched) {
         group.encode(part, &mut its_hashes, &mut its_rows);
         if its_rows.is_empty() {
             hashes.remove(part)?;
@@ -503,21 +502,19 @@ impl Snapshot {
         Ok(std::iter::from_fn(next).collect())
     }
 
-    /// The rows whose keys begin with this byte.
-    pub(super) fn group(&self, first: u8) -> Result<Group, StateError> {
+    /// The rows of a slice.
+    pub(super) fn group(&self, slice: Slice) -> Result<Group, StateError> {
         let mut rows = BTreeMap::new();
-        let part = u32::from(first) * GROUP_PARTS;
-        for part in part..part + GROUP_PARTS {
+        for part in slice.parts() {
             rows.extend(self.rows(part)?);
         }
         let count = rows.len();
-        Ok(Group { first, rows, touched: 0, count })
+        Ok(Group { slice, rows, touched: 0, count })
     }
 
-    /// The keys that begin with this byte, ascending.
-    pub(super) fn keys(&self, first: u8, mut each: impl FnMut(&Key)) -> Result<(), StateError> {
-        let part = u32::from(first) * GROUP_PARTS;
-        for part in part..part + GROUP_PARTS {
+    /// The keys of a slice, ascending.
+    pub(super) fn keys(&self, slice: Slice, mut each: impl FnMut(&Key)) -> Result<(), StateError> {
+        for part in slice.parts() {
             self.hashes(part)?.pairs().for_each(|(key, _)| each(key));
         }
         Ok(())
@@ -584,6 +581,7 @@ fn unwritable(path: &Path, error: &dyn Display) -> StateError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::slice::Slicing;
 
     fn row(id: &str) -> Known {
         Known { id: id.into(), held: vec![3, 7], hash: [9; 16], ..Known::default() }
@@ -599,12 +597,14 @@ mod tests {
     fn what_was_saved_is_there_again() {
         let folder = tempfile::tempdir().unwrap();
         let keys = [key(1, 0, 0), key(1, 3, 255), key(1, 4, 0), key(1, 255, 1), key(2, 0, 0)];
+        let whole = Slicing::fitting(0, 1);
+        let (one, two) = (whole.of(&keys[0]), whole.of(&keys[4]));
         let mut store = Store::open(folder.path()).unwrap();
-        let mut group = store.snapshot().unwrap().group(1).unwrap();
+        let mut group = store.snapshot().unwrap().group(one).unwrap();
         for (id, key) in keys[..4].iter().enumerate() {
             group.put(*key, Some(row(&id.to_string())));
         }
-        let mut other = store.snapshot().unwrap().group(2).unwrap();
+        let mut other = store.snapshot().unwrap().group(two).unwrap();
         other.put(keys[4], Some(row("4")));
         let failed = Failed { destination: 3, tries: 1, is_due: true, since: 5 };
         store.put_failed(keys[0], vec![failed]);
@@ -618,7 +618,7 @@ mod tests {
         assert_eq!(store.heard().unwrap(), heard);
         store.note_heard(&heard, None).unwrap();
         assert!(!store.has_categories(b"a").unwrap());
-        let notes = [(1, b"one".to_vec()), (2, b"two".to_vec())];
+        let notes = [(one, b"one".to_vec()), (two, b"two".to_vec())];
         store.file().announce(&notes, 5).unwrap();
         store.put_unheard();
         assert_eq!(store.snapshot().unwrap().count(), 0, "not saved yet");
@@ -635,14 +635,14 @@ mod tests {
         let mut store = Store::open(folder.path()).unwrap();
         let snapshot = store.snapshot().unwrap();
         assert_eq!(snapshot.count(), 5);
-        assert_eq!((store.begun().unwrap(), store.under_way().unwrap()), (5, vec![1, 2]));
-        assert_eq!(store.under_way_of(2).unwrap(), b"two");
+        assert_eq!((store.begun().unwrap(), store.under_way().unwrap()), (5, vec![one, two]));
+        assert_eq!(store.under_way_of(two).unwrap(), b"two");
         assert_eq!(store.generation(false).unwrap(), 1);
         assert_eq!(store.failed(10).unwrap(), HashMap::from([(keys[0], vec![failed])]));
         let mut seen = Vec::new();
-        snapshot.keys(1, |key| seen.push(*key)).unwrap();
+        snapshot.keys(one, |key| seen.push(*key)).unwrap();
         assert_eq!(seen, keys[..4]);
-        let mut group = snapshot.group(1).unwrap();
+        let mut group = snapshot.group(one).unwrap();
         assert_eq!(group.get(&keys[3]), Some(&row("3")));
         let hashes = snapshot.hashes(part_of(&keys[0])).unwrap();
         assert!(hashes.pairs().eq([(&keys[0], &[9; 16]), (&keys[1], &[9; 16])]));
@@ -650,13 +650,13 @@ mod tests {
             group.put(*key, None);
         }
         store.put_failed(keys[0], Vec::new());
-        store.end_under_way(1);
+        store.end_under_way(one);
         store.save([&mut group].into_iter()).unwrap();
         let now = store.snapshot().unwrap();
         assert_eq!((now.count(), snapshot.count()), (3, 5), "a snapshot stays as it is");
         assert!(now.rows(part_of(&keys[0])).unwrap().is_empty());
         assert!(store.failed(10).unwrap().is_empty());
-        assert_eq!(store.under_way().unwrap(), vec![2]);
+        assert_eq!(store.under_way().unwrap(), vec![two]);
         // Saved once more, nothing changes.
         store.save([&mut group].into_iter()).unwrap();
         assert_eq!(store.snapshot().unwrap().count(), 3);

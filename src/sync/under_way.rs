@@ -82,16 +82,16 @@ fn read(note: &[u8]) -> (Vec<&[u8]>, Vec<Change<'_>>) {
 /// # Errors
 /// [`Ended`]; what was under way stays so.
 pub(super) fn recover(store: &mut Store, link: &mut Link<Mark>) -> Result<(), Ended> {
-    let parts = store.under_way()?;
-    if parts.is_empty() {
+    let slices = store.under_way()?;
+    if slices.is_empty() {
         return Ok(());
     }
     let failed = store.failed(usize::MAX)?;
     let generation = store.generation(false)?;
-    for first in parts {
-        let bytes = store.under_way_of(first)?;
+    for slice in slices {
+        let bytes = store.under_way_of(slice)?;
         let (events, changes) = read(&bytes);
-        let mut group = store.snapshot()?.group(first)?;
+        let mut group = store.snapshot()?.group(slice)?;
         let reached = who_would_get(&events, link)?;
         for change in changes {
             let event = change.line.try_into().ok().map(u32::from_le_bytes);
@@ -100,7 +100,7 @@ pub(super) fn recover(store: &mut Store, link: &mut Link<Mark>) -> Result<(), En
             let failed = failed.get(&change.key).map_or(&[][..], Vec::as_slice);
             apply(&change, reached, failed, generation, &mut group);
         }
-        store.end_under_way(first);
+        store.end_under_way(slice);
         store.save([&mut group].into_iter())?;
     }
     Ok(())
