@@ -53,7 +53,8 @@ impl Slice {
     /// The slice with this number; `None` if there is none.
     pub(super) fn of_number(number: u32) -> Option<Self> {
         let slice = Self { first: number % PARTS, bits: number / PARTS };
-        let is_one = slice.bits <= BYTE_PARTS.ilog2() && slice.first % (1 << slice.bits) == 0;
+        let is_one =
+            slice.bits <= BYTE_PARTS.ilog2() && slice.first.is_multiple_of(1 << slice.bits);
         is_one.then_some(slice)
     }
 }
