@@ -19,6 +19,10 @@ on_withdrawal = "delete"
 event = { type = "identify", userId = "$id", traits = { plan = "$plan" } }
 "#;
 
+/// Snowflake's driver asks the networks of clouds where it runs, unless it is told not to.
+pub(crate) const NO_PLATFORM_DETECTION: (&str, &str) =
+    ("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true");
+
 /// A daemon with the model `people`, and the destinations `ads` and `stats`, files that need the category
 /// of their name.
 pub(crate) struct World {
@@ -35,11 +39,12 @@ impl World {
         let config = Self::config(&folder, warehouse, model);
         let daemon = Daemon::start_with(&folder, &config, |command| {
             command.env_remove("CONSENTD_SYNC_CHILD");
+            command.env(NO_PLATFORM_DETECTION.0, NO_PLATFORM_DETECTION.1);
         });
         Self { folder, daemon, seen: BTreeMap::new() }
     }
 
-    fn config(folder: &Folder, warehouse: &str, model: impl Display) -> Config {
+    pub(crate) fn config(folder: &Folder, warehouse: &str, model: impl Display) -> Config {
         let model = format!(
             "[warehouses.main]\n{warehouse}\n\n[models.people]\nwarehouse = \"main\"\n{model}\n\n"
         );

@@ -207,11 +207,23 @@ fn load(warehouse: &Warehouse) -> Result<ManagedDriver, Error> {
 struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Short values are words that an error needs, such as the name of a role.
+    /// Short values are words that an error needs, such as the name of a role. Of credentials that are a
+    /// JSON object, drivers repeat the values in it.
     fn add(&mut self, secret: &str) {
         if secret.len() >= 6 {
-            self.0.push(secret.to_owned());
+            self.push(secret);
         }
+        if secret.trim_start().starts_with('{')
+            && let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(secret)
+        {
+            fields.values().filter_map(|value| value.as_str()).for_each(|value| self.add(value));
+        }
+    }
+
+    /// The longest first, so that no part of one is left.
+    fn push(&mut self, secret: &str) {
+        self.0.push(secret.to_owned());
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
     /// The whole of it, and its password.
@@ -233,13 +245,11 @@ impl Secrets {
                 .then_some(value)
         });
         for secret in password.into_iter().chain(named).filter(|secret| !secret.is_empty()) {
-            self.0.push(secret.to_owned());
+            self.push(secret);
         }
         if uri.contains("://") {
             self.add(uri);
         }
-        // The longest first, so that no part of one is left.
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
     fn hide(&self, message: &str) -> String {
@@ -258,7 +268,7 @@ impl Secrets {
             _ => state.as_deref().is_some_and(is_lost) || connecting && state.is_none(),
         };
         // Drivers tell only in words why nobody was let in.
-        let refused = ["authentication failed", "does not exist", "invalid"];
+        let refused = ["authentication failed", "does not exist", "invalid", "constructing client"];
         let refused = connecting && refused.iter().any(|words| message.contains(words));
         let failure = match error.status {
             _ if refused => Failure::Config,
