@@ -5,8 +5,8 @@
 //! decide where an event goes: rows pass the worker like every other event.
 //!
 //! What always holds: only a value that is true in a consent column grants, whatever else a row
-//! holds; no value is changed on its way into an event without an error; `cell`, `consent`, `mapping`
-//! and `row` do no I/O.
+//! holds; no value is changed on its way into an event without an error; `cell`, `consent`, `mapping`,
+//! `row` and `sql` do no I/O.
 
 mod cell;
 mod consent;
@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod mapping;
 mod row;
+mod sql;
 
 pub use consent::Granted;
 pub use driver::{Batches, Connection, Dialect, driver_help, open, open_to_write};

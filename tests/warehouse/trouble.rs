@@ -115,6 +115,25 @@ fn a_sync_that_waits_for_the_database_can_be_cancelled() {
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 }
 
+#[test]
+fn comments_at_the_end_of_a_query_are_no_part_of_it() {
+    let database = Database::new("create table people (id integer); insert into people values (1)");
+    for query in [
+        "select id from people -- all",
+        "select id from people;",
+        "select id from people; -- all",
+        "select id from people /* all */ ;\n-- of /* them\n ;",
+        "select id from people where ';' <> $$; -- it's$$; /* a /* b */ */",
+        "-- first;\nselect id from people where 'a' <> E'\\';--'; -- all",
+    ] {
+        let model = format!(
+            "query = '''{query}'''\nunique_id = \"id\"\nconsent = \"none\"\nevent = {{ id = \"$id\" }}"
+        );
+        let seen = rows(&model::config(&database.warehouse(), &model));
+        assert_eq!(seen.map(|rows| rows.len()), Ok(1), "{query}");
+    }
+}
+
 /// Why the rows of a query can't be had.
 fn why(warehouse: &str, query: &str) -> (Failure, String) {
     let model = format!(
@@ -146,7 +165,12 @@ fn errors_are_the_databases_own_words_without_the_password() {
             Failure::Query,
             "division by zero",
         ),
-        (reader.clone(), "select 1 as id; select 2 as id", Failure::Query, "multiple commands"),
+        (
+            reader.clone(),
+            "select 1 as id; select 2 as id",
+            Failure::Query,
+            "more than one statement",
+        ),
         (
             reader.clone(),
             "select pg_read_file('/etc/passwd') as id",

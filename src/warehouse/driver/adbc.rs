@@ -18,6 +18,7 @@ use super::advice;
 use super::{Access, Batches, Connection, Dialect};
 use crate::config::{Resolved, Warehouse};
 use crate::warehouse::error::{Error, Failure};
+use crate::warehouse::sql;
 
 /// What a driver should put into a batch, where it can be told,
 const BATCH_BYTES_HINT: i64 = 4 << 20;
@@ -86,14 +87,11 @@ impl Adbc {
 
     fn ask(&mut self, sql: &str, batch_bytes: i64) -> Result<Box<dyn Batches>, Error> {
         // Drivers put the query into another statement, where an end or a comment would be in the way.
-        let sql = format!("{}\n", sql.trim_end_matches(|c: char| c == ';' || c.is_whitespace()));
-        let asked = self.statement(&sql, batch_bytes).and_then(|mut statement| {
-            let reader = statement.execute()?;
-            Ok((statement, reader))
-        });
-        let (statement, reader) =
-            asked.map_err(|error| self.secrets.failed("the database", &error, false))?;
+        let sql = format!("{}\n", sql::one_statement(sql, self.dialect)?.trim_end());
         let secrets = self.secrets.clone();
+        let failed = |error: AdbcError| secrets.failed("the database", &error, false);
+        let mut statement = self.statement(&sql, batch_bytes).map_err(failed)?;
+        let reader = statement.execute().map_err(failed)?;
         Ok(Box::new(AdbcBatches { reader, secrets, over: false, _statement: statement }))
     }
 }

@@ -15,6 +15,7 @@ use rusqlite::{OpenFlags, Statement, ffi};
 use super::storage::{Declared, Storage};
 use super::{Access, Batches, Connection, Dialect};
 use crate::warehouse::error::{Error, Failure};
+use crate::warehouse::sql;
 
 /// Rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -65,6 +66,8 @@ impl Connection for Sqlite {
 
     fn query_few(&mut self, sql: &str, batch_rows: usize) -> Result<Box<dyn Batches>, Error> {
         let batch_rows = batch_rows.clamp(1, BATCH_ROWS);
+        // SQLite would read the first, and nothing behind it.
+        let sql = sql::one_statement(sql, Dialect::Sqlite)?;
         let connection = connect(&self.path, self.access)?;
         let (sender, batches) = bounded(BATCHES_AHEAD);
         let (schema_sender, schema) = bounded(1);
