@@ -13,6 +13,7 @@
 mod change;
 mod compare;
 mod failed;
+mod fetch;
 mod known;
 mod link;
 mod part;
@@ -28,9 +29,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -39,6 +38,7 @@ pub use self::compare::{ID_BYTES_MAX, first_message_id};
 use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
 use self::failed::{Failed, Patience};
+use self::fetch::{Fetched, Fetching, Rows};
 use self::known::Key;
 use self::link::{Ended, Link, Named, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
@@ -47,9 +47,6 @@ use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, Warehouse};
 use crate::warehouse::{self, RowShape};
-
-/// Batches of rows that are fetched ahead.
-const BATCHES_AHEAD: usize = 2;
 
 /// Windows of rows that wait to be compared.
 const WINDOWS_AHEAD: usize = 1;
@@ -247,17 +244,6 @@ struct Query<'q, 'm> {
     told: &'q mut Told,
 }
 
-/// What the thread at the warehouse gives.
-type Fetched = Result<Rows, warehouse::Error>;
-
-enum Rows {
-    /// First.
-    Columns(SchemaRef),
-    Batch(RecordBatch),
-    /// Last.
-    End,
-}
-
 /// Why a query gave nothing.
 enum Broken {
     Ended(Ended),
@@ -299,8 +285,10 @@ impl<'m> Query<'_, 'm> {
     }
 
     fn compare(&mut self, comparison: &mut Comparison<'m>) -> Result<(), Broken> {
-        let rows = self.fetch()?;
-        let Rows::Columns(columns) = self.next(&rows)? else {
+        let sql = self.model.sql().map_err(Ended::Lost)?;
+        let fetching = Fetching::start(self.warehouse, sql)?;
+        let rows = fetching.rows();
+        let Rows::Columns(columns) = self.next(rows)? else {
             return Err(Ended::Lost("the driver gives no columns".to_owned()).into());
         };
         let shape = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
@@ -325,7 +313,7 @@ impl<'m> Query<'_, 'm> {
             });
             let mut window = Window::default();
             let mut next_progress = Instant::now();
-            while let Rows::Batch(batch) = self.next(&rows)? {
+            while let Rows::Batch(batch) = self.next(rows)? {
                 let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
                 let bytes = batch.get_array_memory_size();
                 hashing.take(bound, bytes, &mut window, self.told)?;
@@ -364,36 +352,6 @@ impl<'m> Query<'_, 'm> {
             }
         }
     }
-
-    /// Asks on a thread of its own: a driver may block for as long as it likes.
-    fn fetch(&self) -> Result<Receiver<Fetched>, Ended> {
-        let sql = self.model.sql().map_err(Ended::Lost)?;
-        let warehouse = self.warehouse.clone();
-        let (sender, rows) = bounded(BATCHES_AHEAD);
-        thread::Builder::new()
-            .name("warehouse".to_owned())
-            .spawn(move || {
-                let fetched = ask(&warehouse, &sql, &sender);
-                // A sync that has ended does not want to know.
-                let _ = sender.send(fetched.map(|()| Rows::End));
-            })
-            .map_err(|error| Ended::Lost(format!("cannot start a thread: {error}")))?;
-        Ok(rows)
-    }
-}
-
-fn ask(warehouse: &Warehouse, sql: &str, to: &Sender<Fetched>) -> Result<(), warehouse::Error> {
-    let mut connection = warehouse::open(warehouse)?;
-    let mut batches = connection.query(sql)?;
-    if to.send(Ok(Rows::Columns(batches.schema()))).is_err() {
-        return Ok(());
-    }
-    while let Some(batch) = batches.next() {
-        if to.send(Ok(Rows::Batch(batch?))).is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 fn unix_seconds() -> u64 {

@@ -17,7 +17,7 @@ mod row;
 mod sql;
 
 pub use consent::Granted;
-pub use driver::{Batches, Connection, Dialect, driver_help, open, open_to_write};
+pub use driver::{Batches, Connection, Dialect, Interrupt, driver_help, open, open_to_write};
 pub use error::{Error, Failure};
 pub use mapping::{Blank, deletion};
 pub use row::{BoundBatch, RowShape};

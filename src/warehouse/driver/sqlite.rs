@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use rusqlite::{OpenFlags, Statement, ffi};
 
 use super::storage::{Declared, Storage};
-use super::{Access, Batches, Connection, Dialect};
+use super::{Access, Batches, Connection, Dialect, Interrupt};
 use crate::warehouse::error::{Error, Failure};
 use crate::warehouse::sql;
 
@@ -84,6 +84,9 @@ impl Connection for Sqlite {
     fn execute(&mut self, sql: &str) -> Result<(), Error> {
         self.connection.execute_batch(sql).map_err(|error| failed(&self.path, &error))
     }
+
+    /// The thread of a query ends when nobody takes its rows any more, and with the process.
+    fn obey(&mut self, _: &Interrupt) {}
 
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
