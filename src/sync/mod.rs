@@ -12,6 +12,7 @@
 
 mod change;
 mod compare;
+mod deaf;
 mod failed;
 mod fetch;
 mod known;
@@ -144,7 +145,15 @@ fn sync(
     let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
     let (on, off) = (ids(&welcome.destinations), ids(&welcome.others));
     let were_on = store.were_on()?;
-    let newly_on: Vec<u32> = on.iter().copied().filter(|id| !were_on.contains(id)).collect();
+    let names = deaf::deaf(config, model);
+    let deaf: HashMap<u32, String> = {
+        let deaf = welcome.destinations.iter().filter(|named| names.contains(&named.name));
+        deaf.map(|named| (named.id, named.name.clone())).collect()
+    };
+    // Whom deletions can't reach is told later, too, as one that is off.
+    let told_of_all: Vec<u32> = on.iter().copied().filter(|id| !deaf.contains_key(id)).collect();
+    let newly_on: Vec<u32> =
+        told_of_all.iter().copied().filter(|id| !were_on.contains(id)).collect();
     let mut query = Query { model, warehouse: &config.warehouses[model.warehouse], link, told };
     let compared = query.run(|| {
         let failed = &failed;
@@ -169,11 +178,21 @@ fn sync(
         begun,
         on: on.iter().copied().collect(),
         off: off.into_iter().collect(),
+        deaf,
         same_categories,
         dry_run: errand.dry_run,
     };
-    Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;
-    if errand.dry_run { Ok(()) } else { Ok(store.complete(&on, &categories(model))?) }
+    let still_on: Vec<u32> =
+        were_on.iter().copied().filter(|id| told_of_all.contains(id)).collect();
+    if !errand.dry_run && still_on.len() < were_on.len() {
+        store.leave_on(&still_on)?;
+    }
+    let untold = Sending::new(model, &mut store, told, &failed, around).run(&compared, link)?;
+    if errand.dry_run {
+        return Ok(());
+    }
+    let on: Vec<u32> = told_of_all.into_iter().filter(|id| !untold.contains(id)).collect();
+    Ok(store.complete(&on, &categories(model))?)
 }
 
 /// Notes which rows were rejected since they were sent; gives all that are remembered.

@@ -250,6 +250,17 @@ impl Store {
         Ok(bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
     }
 
+    /// Makes these the ones that were on: whatever becomes of this sync, the others are told later of what
+    /// it could not tell them.
+    pub(super) fn leave_on(&self, on: &[u32]) -> Result<(), StateError> {
+        let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let done = self.write(|writing| {
+            writing.open_table(ABOUT)?.insert(ON, on.as_slice())?;
+            Ok(())
+        });
+        done.map_err(|error| unwritable(&self.path, &error))
+    }
+
     /// Notes that a sync is completed, with these destinations on and these categories' grants kept.
     pub(super) fn complete(&self, on: &[u32], categories: &[u8]) -> Result<(), StateError> {
         let on: Vec<u8> = on.iter().flat_map(|id| id.to_le_bytes()).collect();
