@@ -16,12 +16,13 @@ use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::LOOK;
 use super::compare::too_many_rows;
+use super::fetch::{Fetched, Rows};
 use super::link::{Ended, Link};
 use super::store::Store;
-use super::{Fetched, LOOK, Rows};
 use crate::config::{ConsentCast, Model, ModelConsent, Warehouse};
-use crate::warehouse::{self, Batches, Connection, Error, Failure, RowShape};
+use crate::warehouse::{self, Batches, Connection, Error, Failure, Interrupt, RowShape};
 
 /// How long a sync that is done otherwise waits for tables to be dropped.
 const DROP_TIME_MAX: Duration = Duration::from_secs(30);
@@ -209,14 +210,18 @@ pub(super) fn ask(
     warehouse: &Warehouse,
     sql: &str,
     plan: &Plan,
+    interrupt: &Interrupt,
     to: &Sender<Fetched>,
 ) -> Result<(), Error> {
     let mut connection = warehouse::open_to_write(warehouse)?;
     let connection = connection.as_mut();
+    connection.obey(interrupt);
     for name in &plan.surplus {
         warehouse::drop_table(connection, name)?;
     }
     let done = plan.fill(connection, &warehouse.driver, sql, to);
+    // What follows is to be done to its end.
+    interrupt.over();
     if !matches!(done, Ok(true)) {
         // If this fails, too, it stays noted.
         let _ = warehouse::drop_table(connection, &plan.next);

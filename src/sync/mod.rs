@@ -14,8 +14,10 @@
 mod announce;
 mod change;
 mod compare;
+mod deaf;
 mod elsewhere;
 mod failed;
+mod fetch;
 mod known;
 mod link;
 mod part;
@@ -28,12 +30,10 @@ mod under_way;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -43,6 +43,7 @@ use self::change::read_message_id;
 use self::compare::{Basis, Comparison, Window};
 use self::elsewhere::{Made, Plan, Tables};
 use self::failed::{Failed, Patience};
+use self::fetch::{Fetched, Fetching, Rows};
 use self::known::{Digest, Key};
 use self::link::{Ended, Link, Named, Rejection, Welcome};
 use self::send::{Around, Mark, PROGRESS, Sending};
@@ -52,9 +53,6 @@ use self::told::Told;
 use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, StateIn, Warehouse};
 use crate::warehouse::{self, RowShape};
-
-/// Batches of rows that are fetched ahead.
-const BATCHES_AHEAD: usize = 2;
 
 /// Windows of rows that wait to be compared.
 const WINDOWS_AHEAD: usize = 1;
@@ -69,9 +67,6 @@ const AGAIN_AFTER: [Duration; 4] = [
 
 /// How often a sync that waits for the warehouse looks whether it should go on.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// How long a warehouse that is not wanted any more may take to drop a table.
-const LET_GO_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Rejected rows that are remembered.
 const FAILED_MAX: usize = 1_000_000;
@@ -162,8 +157,15 @@ fn sync(
     let begun = store.begun()?;
     let ids = |named: &[Named]| named.iter().map(|named| named.id).collect::<Vec<u32>>();
     let on: HashSet<u32> = ids(&welcome.destinations).into_iter().collect();
+    let names = deaf::deaf(config, model);
+    let deaf: HashMap<u32, String> = {
+        let deaf = welcome.destinations.iter().filter(|named| names.contains(&named.name));
+        deaf.map(|named| (named.id, named.name.clone())).collect()
+    };
     let heard_before = store.heard()?;
-    let heard: Heard = welcome.destinations.iter().map(|named| (named.id, named.consent)).collect();
+    // Whom deletions can't reach is told later, too, as one that is off.
+    let hears = welcome.destinations.iter().filter(|named| !deaf.contains_key(&named.id));
+    let mut heard: Heard = hears.map(|named| (named.id, named.consent)).collect();
     let (still, new): (Heard, Heard) =
         heard.iter().partition(|(id, consent)| heard_before.get(id) == Some(consent));
     let newly_on: Vec<u32> = new.into_keys().collect();
@@ -177,7 +179,7 @@ fn sync(
     } else {
         None
     };
-    let mut query = Query { model, warehouse, link, told, plan, made: None, asking: None };
+    let mut query = Query { model, warehouse, link, told, plan, made: None };
     let compared = query.run(|| {
         let (failed, on) = (&failed, &on);
         let newly_on = newly_on.clone();
@@ -210,20 +212,26 @@ fn sync(
         begun,
         on: on.clone(),
         off: ids(&welcome.others).into_iter().collect(),
+        deaf,
         same_categories,
         dry_run: errand.dry_run,
     };
     let sent = Sending::new(model, &mut store, told, &failed, around).run(&compared, link);
-    match &sent {
-        Ok(()) if errand.dry_run => return Ok(()),
-        Ok(()) => {
+    let sent = match sent {
+        Ok(_) if errand.dry_run => return Ok(()),
+        Ok(untold) => {
+            heard.retain(|id, _| !untold.contains(id));
             tables.complete(made, told.is_behind);
             store.complete(&heard, &categories, &tables.bytes())?;
+            Ok(())
         }
         // Whoever cancels does not wait.
-        Err(Ended::Cancelled) => return sent,
-        Err(Ended::Lost(_)) => tables.give_up(),
-    }
+        Err(Ended::Cancelled) => return Err(Ended::Cancelled),
+        Err(lost) => {
+            tables.give_up();
+            Err(lost)
+        }
+    };
     tables.clean_up(&store, warehouse, link)?;
     sent
 }
@@ -306,22 +314,6 @@ struct Query<'q, 'm> {
     plan: Option<Plan>,
     /// and what was.
     made: Option<Made>,
-    asking: Option<JoinHandle<()>>,
-}
-
-/// What the thread at the warehouse gives.
-type Fetched = Result<Rows, warehouse::Error>;
-
-enum Rows {
-    /// First.
-    Columns(SchemaRef),
-    /// Rows that are gone, where the warehouse compares,
-    Gone(RecordBatch),
-    /// and behind them, where it keeps rows.
-    Made(Made),
-    Batch(RecordBatch),
-    /// Last.
-    End,
 }
 
 /// Why a query gave nothing.
@@ -349,10 +341,7 @@ impl<'m> Query<'_, 'm> {
             let mut comparison = begin()?;
             let error = match self.compare(&mut comparison) {
                 Ok(()) => return Ok(comparison),
-                Err(Broken::Ended(ended)) => {
-                    self.let_go(&ended);
-                    return Err(ended);
-                }
+                Err(Broken::Ended(ended)) => return Err(ended),
                 Err(Broken::Warehouse(error)) => error,
             };
             let Some(wait) = waits.next().filter(|_| error.is_transient()) else {
@@ -368,8 +357,10 @@ impl<'m> Query<'_, 'm> {
     }
 
     fn compare(&mut self, comparison: &mut Comparison<'m>) -> Result<(), Broken> {
-        let rows = self.fetch()?;
-        let Rows::Columns(columns) = self.next(&rows)? else {
+        let sql = self.model.sql().map_err(Ended::Lost)?;
+        let fetching = Fetching::start(self.warehouse, sql, self.plan.clone())?;
+        let rows = fetching.rows();
+        let Rows::Columns(columns) = self.next(rows)? else {
             return Err(Ended::Lost("the driver gives no columns".to_owned()).into());
         };
         let shape = RowShape::new(self.model, &columns).map_err(Broken::Warehouse)?;
@@ -378,7 +369,7 @@ impl<'m> Query<'_, 'm> {
             self.told.sample(remark.clone());
         }
         if self.plan.is_some() {
-            self.take_table(&rows, &shape, comparison)?;
+            self.take_table(rows, &shape, comparison)?;
         }
         let (mut hashing, difference) = comparison.split();
         let like = self.told.another();
@@ -397,7 +388,7 @@ impl<'m> Query<'_, 'm> {
             });
             let mut window = Window::default();
             let mut next_progress = Instant::now();
-            while let Rows::Batch(batch) = self.next(&rows)? {
+            while let Rows::Batch(batch) = self.next(rows)? {
                 let bound = shape.bind(&batch).map_err(Broken::Warehouse)?;
                 let bytes = batch.get_array_memory_size();
                 hashing.take(bound, bytes, &mut window, self.told)?;
@@ -457,15 +448,6 @@ impl<'m> Query<'_, 'm> {
         }
     }
 
-    /// What comes from the warehouse is not wanted any more: it may still drop its table.
-    fn let_go(&mut self, ended: &Ended) {
-        let Some(asking) = self.asking.take().filter(|_| self.plan.is_some()) else { return };
-        let until = Instant::now() + LET_GO_TIME_MAX;
-        while matches!(ended, Ended::Lost(_)) && !asking.is_finished() && Instant::now() < until {
-            thread::sleep(LOOK);
-        }
-    }
-
     /// What the thread at the warehouse gives next; ends early if the daemon wants no more.
     fn next(&mut self, rows: &Receiver<Fetched>) -> Result<Rows, Broken> {
         loop {
@@ -478,40 +460,6 @@ impl<'m> Query<'_, 'm> {
             }
         }
     }
-
-    /// Asks on a thread of its own: a driver may block for as long as it likes.
-    fn fetch(&mut self) -> Result<Receiver<Fetched>, Ended> {
-        let sql = self.model.sql().map_err(Ended::Lost)?;
-        let (warehouse, plan) = (self.warehouse.clone(), self.plan.clone());
-        let (sender, rows) = bounded(BATCHES_AHEAD);
-        let asking = thread::Builder::new()
-            .name("warehouse".to_owned())
-            .spawn(move || {
-                let fetched = match &plan {
-                    Some(plan) => elsewhere::ask(&warehouse, &sql, plan, &sender),
-                    None => ask(&warehouse, &sql, &sender),
-                };
-                // A sync that has ended does not want to know.
-                let _ = sender.send(fetched.map(|()| Rows::End));
-            })
-            .map_err(|error| Ended::Lost(format!("cannot start a thread: {error}")))?;
-        self.asking = Some(asking);
-        Ok(rows)
-    }
-}
-
-fn ask(warehouse: &Warehouse, sql: &str, to: &Sender<Fetched>) -> Result<(), warehouse::Error> {
-    let mut connection = warehouse::open(warehouse)?;
-    let mut batches = connection.query(sql)?;
-    if to.send(Ok(Rows::Columns(batches.schema()))).is_err() {
-        return Ok(());
-    }
-    while let Some(batch) = batches.next() {
-        if to.send(Ok(Rows::Batch(batch?))).is_err() {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 fn unix_seconds() -> u64 {

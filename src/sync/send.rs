@@ -79,6 +79,8 @@ pub(super) struct Sending<'s> {
     owed: Vec<Owed>,
     /// Rows that are no events, and that somebody has.
     rejected: Vec<(Key, Known)>,
+    /// Destinations that have rows of which they should be told, and can't be.
+    untold: HashSet<u32>,
     lines: u32,
     next_progress: Instant,
     next_save: Instant,
@@ -102,6 +104,9 @@ pub(super) struct Around {
     pub(super) on: HashSet<u32>,
     /// and those that they can't: they are told later.
     pub(super) off: HashSet<u32>,
+    /// Those among the first that no deletion can reach, with their names: as long as that is so, they
+    /// keep what they have.
+    pub(super) deaf: HashMap<u32, String>,
     /// Whether the grants that are known are of the same categories.
     pub(super) same_categories: bool,
     /// Nothing is stored anywhere, and nothing noted.
@@ -129,13 +134,14 @@ impl<'s> Sending<'s> {
             groups: BTreeMap::new(),
             owed: Vec::new(),
             rejected: Vec::new(),
+            untold: HashSet::new(),
             lines: 0,
             next_progress: now,
             next_save: now + SAVE,
         }
     }
 
-    /// Sends everything.
+    /// Sends everything; gives the destinations that are still to be told of rows.
     ///
     /// # Errors
     /// [`Ended`]; what was settled is noted in any case.
@@ -143,14 +149,14 @@ impl<'s> Sending<'s> {
         mut self,
         compared: &Comparison<'_>,
         link: &mut Link<Mark>,
-    ) -> Result<(), Ended> {
+    ) -> Result<HashSet<u32>, Ended> {
         let sent = self.send_all(compared, link);
         for slice in std::mem::take(&mut self.announced) {
             self.store.end_under_way(slice);
         }
         self.close_groups(0)?;
         self.save()?;
-        sent
+        sent.map(|()| self.untold)
     }
 
     fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
@@ -320,6 +326,9 @@ impl<'s> Sending<'s> {
         // One that somebody still has to be told of was counted when it went.
         self.told.counts.deleted += u64::from(!known.is_gone());
         let to = self.present(&known.held);
+        if self.model.send.deleted && !known.is_gone() {
+            self.leave_untold(&known.held);
+        }
         if !self.model.send.deleted {
             self.note(key, None);
         } else if to.is_empty() {
@@ -329,15 +338,33 @@ impl<'s> Sending<'s> {
         }
     }
 
-    /// A row is gone; it is kept for destinations that are switched off, or may be: they are told later.
+    /// A row is gone; it is kept for destinations that can't be told now, or perhaps can't: they are told
+    /// later.
     fn note_gone(&mut self, key: Key, mut known: Known, may_be_off: bool) {
-        known.held.retain(|id| may_be_off || self.around.off.contains(id));
+        let Around { off, deaf, .. } = &self.around;
+        let untold = &self.untold;
+        let is_later = |id: &u32| off.contains(id) || deaf.contains_key(id) || untold.contains(id);
+        known.held.retain(|id| may_be_off || is_later(id));
         known.hash = Digest::default();
         self.note(key, if known.held.is_empty() { None } else { Some(known) });
     }
 
+    /// Those whom a deletion can reach.
     fn present(&self, ids: &[u32]) -> Vec<u32> {
-        ids.iter().copied().filter(|id| self.around.on.contains(id)).collect()
+        let Around { on, deaf, .. } = &self.around;
+        ids.iter().copied().filter(|id| on.contains(id) && !deaf.contains_key(id)).collect()
+    }
+
+    /// Says once of each destination that it keeps a row, because deletions can't reach it.
+    fn leave_untold(&mut self, ids: &[u32]) {
+        for id in ids {
+            let Some(name) = self.around.deaf.get(id) else { continue };
+            if self.untold.insert(*id) {
+                self.told.sample(format!(
+                    "{name} keeps what it has: its `types` or integrations leave deletions out"
+                ));
+            }
+        }
     }
 
     /// Sends the deletions that are owed, those to the same destinations together.
@@ -410,6 +437,10 @@ impl<'s> Sending<'s> {
             u64::from(what != What::Withdraw && !outcome.refused.is_empty());
         self.told.counts.sent += u64::from(!is_judged && !outcome.stored.is_empty());
         let lost = self.lost(&known, outcome);
+        if self.model.on_withdrawal == OnWithdrawal::Delete && !self.around.deaf.is_empty() {
+            let held = known.held.iter().filter(|id| outcome.refused.contains(id));
+            self.leave_untold(&held.copied().collect::<Vec<u32>>());
+        }
         if !is_judged {
             known.fresh.extend(outcome.stored.iter().filter(|id| !known.held.contains(id)));
             known.held.extend(&outcome.stored);
@@ -465,7 +496,7 @@ impl<'s> Sending<'s> {
     }
 
     fn settle_deletion(&mut self, owed: Owed, outcome: &Outcome) {
-        let Owed { key, mut known, is_gone, .. } = owed;
+        let Owed { key, to, mut known, is_gone } = owed;
         if let Some(reason) = &outcome.rejected {
             // Its state stays as it was: the next sync finds it again.
             let id = self.told.id(&known.id);
@@ -476,6 +507,8 @@ impl<'s> Sending<'s> {
         }
         self.told.counts.sent += u64::from(!outcome.stored.is_empty());
         known.held.retain(|id| !outcome.stored.contains(id));
+        // The config that is in force is another one than this process has read.
+        self.untold.extend(to.iter().filter(|id| known.held.contains(id)));
         if is_gone {
             self.note_gone(key, known, outcome.is_of_other_rules);
         } else {

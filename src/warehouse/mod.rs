@@ -6,8 +6,8 @@
 //! worker like every other event.
 //!
 //! What always holds: only a value that is true in a consent column grants, whatever else a row
-//! holds; no value is changed on its way into an event without an error; `cell`, `consent`, `mapping`
-//! and `row` do no I/O.
+//! holds; no value is changed on its way into an event without an error; `cell`, `consent`, `mapping`,
+//! `row` and `sql` do no I/O.
 
 mod cell;
 mod consent;
@@ -16,9 +16,10 @@ mod error;
 mod mapping;
 mod row;
 mod snapshot;
+mod sql;
 
 pub use consent::Granted;
-pub use driver::{Batches, Connection, Dialect, driver_help, open, open_to_write};
+pub use driver::{Batches, Connection, Dialect, Interrupt, driver_help, open, open_to_write};
 pub use error::{Error, Failure};
 pub use mapping::{Blank, deletion};
 pub use row::{BoundBatch, RowShape};

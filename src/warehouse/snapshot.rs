@@ -10,6 +10,7 @@ use super::cell;
 use super::driver::{Batches, Connection, Dialect};
 use super::error::{Error, Failure};
 use super::row::RowShape;
+use super::sql;
 
 /// Where the tables are. SQLite has no schemas: there it is the beginning of their names.
 const SCHEMA: &str = "_consentd";
@@ -45,7 +46,7 @@ pub fn make_table(connection: &mut dyn Connection, name: &str, query: &str) -> R
     let dialect = connection.dialect();
     let made = make_schema(connection).and_then(|()| drop_table(connection, name));
     made.map_err(|error| advised(dialect, &error))?;
-    let query = query.trim_end_matches(|c: char| c == ';' || c.is_whitespace());
+    let query = sql::one_statement(query, dialect)?.trim_end();
     connection.create_as(&place(dialect, name), query).map_err(|error| {
         let said = error.to_string();
         // Else it is the query that went wrong.

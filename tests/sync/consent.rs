@@ -207,6 +207,79 @@ fn a_destination_that_was_off_while_consent_ended_is_told_when_it_is_on_again() 
     assert_eq!(world.took("stats"), "");
 }
 
+/// Without the type, no deletion can reach it: it keeps its rows, which is said, and none is sent in vain.
+#[test]
+fn a_destination_whose_types_leave_deletions_out_is_told_when_they_do_not_any_more() {
+    let with_types = |types: &'static str| {
+        move |folder: &crate::harness::Folder, config: crate::harness::Config| {
+            let stats = format!("categories = [\"Stats\"]\ntypes = [{types}]");
+            config.file(folder, "ads", "categories = [\"Ads\"]").file(folder, "stats", stats)
+        }
+    };
+    let mut world = World::new(&table(), Model::new(), with_types("\"identify\""));
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    assert_eq!((world.took("ads"), world.took("stats")), ("1 2".to_owned(), "1 3".to_owned()));
+    world.sql("delete from people where id = 1; update people set stats = false where id = 3");
+    let record = world.sync("rows=3 updated=1 deleted=1 unchanged=2 refused=1 sent=1");
+    assert_eq!(
+        samples(&record),
+        "stats keeps what it has: its `types` or integrations leave deletions out"
+    );
+    let record = world.sync("rows=3 unchanged=3");
+    assert_eq!(samples(&record), "");
+    world.sql("update people set plan = 'x' where id = 3");
+    world.sync("rows=3 updated=1 unchanged=2 refused=1");
+    assert_eq!((world.took("ads"), world.took("stats")), ("-1".to_owned(), String::new()));
+    // That of `ads`, which is not meant for it.
+    assert_eq!(world.daemon().metrics().dropped("stats", "filtered"), 1, "none is sent in vain");
+
+    world.finish_with(with_types("\"identify\", \"delete\""));
+    world.sync("rows=3 unchanged=3 withdrawn=1 refused=1 sent=2");
+    assert_eq!(world.took("stats"), "-1 -3");
+    world.sync("rows=3 unchanged=3");
+    assert_eq!((world.took("ads"), world.took("stats")), (String::new(), String::new()));
+}
+
+#[test]
+fn a_deletion_whose_integrations_switch_a_destination_off_waits_for_another() {
+    let model = |on: bool| {
+        let deletion =
+            format!("{{ type = \"delete\", userId = \"$id\", integrations = {{ stats = {on} }} }}");
+        Model::new().set("deletion", deletion)
+    };
+    let mut world = World::simple(&table(), model(false));
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.take("stats");
+    world.sql("delete from people where id = 3");
+    world.sync("rows=3 deleted=1 unchanged=3");
+    world.sync("rows=3 unchanged=3");
+    assert_eq!(world.took("stats"), "");
+    world.become_model(model(true));
+    world.sync("rows=3 unchanged=3 sent=1");
+    assert_eq!(world.took("stats"), "-3");
+}
+
+/// The process of a sync reads the config that is in the file, not the one that is in force.
+#[test]
+fn a_deletion_that_the_config_in_force_refuses_is_told_after_the_reload() {
+    let types = "types = [\"identify\"]";
+    let mut world = World::new(&table(), Model::new(), move |folder, config| {
+        config.file(folder, "stats", format!("categories = [\"Stats\"]\n{types}"))
+    });
+    world.sync("rows=4 added=4 refused=2 sent=2");
+    world.take("stats");
+    let path = world.folder.path("consentd.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("types = [\"identify\"]", "")).unwrap();
+    world.sql("delete from people where id = 1; update people set stats = false where id = 3");
+    world.sync("rows=3 updated=1 deleted=1 unchanged=2 withdrawn=1 refused=1");
+    assert_eq!(world.took("stats"), "");
+    world.finish_with(|folder, config| config.file(folder, "stats", "categories = [\"Stats\"]"));
+    world.sync("rows=3 unchanged=3 withdrawn=1 refused=1 sent=2");
+    assert_eq!(world.took("stats"), "-1 -3");
+    world.sync("rows=3 unchanged=3");
+}
+
 /// The columns may stay as they are: what counts is what they are said to mean.
 #[test]
 fn another_mapping_of_consent_columns_is_a_withdrawal_where_it_refuses() {

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use crate::elsewhere::tables;
-use crate::harness::{Tracer, consentd, wait_for};
+use crate::harness::{Config, Folder, Tracer, consentd, wait_for};
 use crate::property::{Row, Rule, expected, world, write};
 use crate::replica::Replica;
 use crate::tools;
-use crate::world::{World, children, kill};
+use crate::world::{Model, PEOPLE, World, children, kill};
 
 const ROWS: usize = 3000;
 
@@ -167,12 +167,20 @@ fn fragile(world: &World) -> std::path::PathBuf {
     path
 }
 
-/// A small world whose syncs can be killed at a write, if this machine lets processes be traced.
-fn traced(state: &str) -> Option<Trial> {
-    if !Tracer::is_permitted() {
+/// Whether this machine lets processes be traced.
+fn can_trace() -> bool {
+    let can = Tracer::is_permitted();
+    if !can {
         let must = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!must, "this needs the right to trace processes");
         eprintln!("NOT TESTED: this needs the right to trace processes");
+    }
+    can
+}
+
+/// A small world whose syncs can be killed at a write.
+fn traced(state: &str) -> Option<Trial> {
+    if !can_trace() {
         return None;
     }
     let mut trial = Trial::new(state);
@@ -180,6 +188,44 @@ fn traced(state: &str) -> Option<Trial> {
     trial.world.run_as_child(program);
     trial.change(40);
     Some(trial)
+}
+
+/// A small table of four people, and a destination that is off while syncs are killed.
+#[test]
+fn a_withdrawal_that_a_killed_sync_could_not_tell_is_told() {
+    if !can_trace() {
+        return;
+    }
+    let rows = "insert into people values (1, 'a', true, true), (2, 'b', true, false), (3, 'c', false, true)";
+    let mut world = World::simple(&format!("{PEOPLE}; {rows}"), Model::new());
+    let program = fragile(&world);
+    world.run_as_child(program);
+    let stats = |enabled: bool| {
+        move |folder: &Folder, config: Config| {
+            config.file(folder, "ads", "categories = [\"Ads\"]").file(
+                folder,
+                "stats",
+                format!("categories = [\"Stats\"]\nenabled = {enabled}"),
+            )
+        }
+    };
+    for number in (1..).step_by(2) {
+        world.sql("update people set stats = id <> 2");
+        assert_eq!(world.run("")["state"], "done");
+        world.finish_with(stats(false));
+        world.take("stats");
+        world.sql("update people set stats = false");
+        let at = world.folder.write("kill-at", format!("{number}\n"));
+        let record = world.run("");
+        fs::remove_file(at).unwrap();
+        world.finish_with(stats(true));
+        assert_eq!(world.run("")["state"], "done");
+        assert_eq!(world.took("stats"), "-1 -3", "write {number}");
+        if record["state"] == "done" {
+            assert!(number > 8, "there are more writes than {number}");
+            return;
+        }
+    }
 }
 
 impl Trial {

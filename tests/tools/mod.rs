@@ -61,7 +61,13 @@ pub(crate) fn postgresql(program: &str) -> Command {
     tool(program)
 }
 
-/// The shared library of a warehouse's driver: `libadbc_driver_postgresql.so`, `libduckdb.so`.
+/// An emulator of Snowflake's server; `-s` makes it one.
+pub(crate) fn fakesnow() -> Command {
+    tool("fakesnow")
+}
+
+/// The shared library of a warehouse's driver: `libadbc_driver_NAME.so` (`postgresql`, `sqlite`,
+/// `snowflake`, `bigquery`), `libduckdb.so`.
 pub(crate) fn driver(library: &str) -> PathBuf {
     let path = folder().join("adbc").join(library);
     assert!(path.is_file(), "run tests/run first: a driver is missing ({})", path.display());

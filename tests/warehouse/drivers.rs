@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::harness::{Folder, consentd, run_to_end};
 use super::model::{config, rows};
 use super::world::{PEOPLE, World};
 use crate::tools;
@@ -120,4 +121,47 @@ fn duckdb_reads_files_of_rows() {
     let record = world.ended("people", &world.begin("people"));
     assert_eq!(record["state"], "done", "{record}");
     assert_eq!(world.took("ads"), "-1 -3");
+}
+
+#[test]
+fn sqlite_through_its_adbc_driver_is_another_way_to_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.db");
+    let people = "create table people (id integer, plan text, ads boolean, stats boolean);
+                  insert into people values (1, 'x', 1, 0), (2, null, null, 1)";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(people).unwrap();
+    let library = tools::driver("libadbc_driver_sqlite.so");
+    let warehouse = format!("driver = \"sqlite\"\npath = {library:?}\nuri = {path:?}");
+    // Its booleans are numbers.
+    let mut world = World::new(&warehouse, format!("{PEOPLE}\nconsent_cast = \"lenient\""));
+    world.sync("rows=2 added=2 refused=2 sent=2");
+    assert_eq!((world.took("ads"), world.took("stats")), ("1".into(), "2".into()));
+    world.sync("rows=2 unchanged=2");
+}
+
+#[test]
+fn bigquerys_driver_loads_and_says_what_it_lacks() {
+    let library = tools::driver("libadbc_driver_bigquery.so");
+    let secret = "correct-horse-battery";
+    let check = |options: &str| {
+        let folder = Folder::new();
+        let warehouse = format!("driver = \"bigquery\"\npath = {library:?}\n{options}");
+        let config = folder.write("c.toml", World::config(&folder, &warehouse, PEOPLE));
+        let ended = run_to_end(consentd().args(["warehouses", "check", "--config"]).arg(config));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(!ended.stdout.contains(secret) && !ended.stderr.contains(secret), "{ended:?}");
+        ended.stdout
+    };
+    let said = check("");
+    assert!(said.contains("ProjectID is empty"), "{said}");
+    assert!(said.contains("look at warehouses.main.uri and its options"), "{said}");
+    // Without a way to the network: what was given as credentials is none.
+    let credentials = format!(
+        "options = {{ \"adbc.bigquery.sql.project_id\" = \"p\", \
+         \"adbc.bigquery.sql.auth_type\" = \"adbc.bigquery.sql.auth_type.json_credential_string\", \
+         \"adbc.bigquery.sql.auth_credentials\" = '{{\"type\": \"{secret}\"}}' }}"
+    );
+    let said = check(&credentials);
+    assert!(said.contains("credentials: unsupported filetype \"***\""), "{said}");
+    assert!(said.contains("look at warehouses.main.uri and its options"), "{said}");
 }

@@ -57,3 +57,20 @@ fn a_file_that_may_only_be_read_keeps_no_state_and_says_what_is_needed() {
         assert!(error.contains(expected), "{expected} is missing: {error}");
     }
 }
+
+#[test]
+fn a_query_is_one_statement() {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse =
+        database(folder.path(), "create table t (id integer); insert into t values (1)");
+    let ask = |query: &str| {
+        let model = format!(
+            "query = \"{query}\"\nunique_id = \"id\"\nconsent = \"none\"\nevent = {{ id = \"$id\" }}"
+        );
+        rows(&config(&warehouse, &model)).map(|rows| rows.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!(ask("select id from t; -- all"), Ok(1));
+    assert_eq!(ask("select id from t where ';' <> '' -- all;"), Ok(1));
+    let refused = ask("select id from t; select 2 as id").unwrap_err();
+    assert!(refused.contains("more than one statement"), "{refused}");
+}

@@ -115,6 +115,70 @@ fn a_sync_that_waits_for_the_database_can_be_cancelled() {
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 }
 
+/// How many sessions the server has in which a query of this test is at work.
+fn busy(database: &Database) -> String {
+    database.sql(
+        "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active'
+           and datname = current_database() and pid <> pg_backend_pid()",
+    )
+}
+
+fn asleep(database: &Database) -> (World, String) {
+    let query = "select 1 as id, pg_sleep(600)::text as plan, true as ads, true as stats";
+    let world = World::new(&database.warehouse(), PEOPLE.replace("select * from people", query));
+    let sync = world.begin("people");
+    wait_until("the server is busy", || busy(database) == "1");
+    (world, sync)
+}
+
+#[test]
+fn a_cancelled_query_ends_in_the_database_too() {
+    let database = Database::new("");
+    let (world, sync) = asleep(&database);
+    let asked = Instant::now();
+    let path = "/syncs/people/cancel";
+    super::harness::request(world.daemon.admin(), "POST", path, "", b"").unwrap();
+    wait_until("the server is not busy any more", || busy(&database) == "0");
+    let record = world.ended("people", &sync);
+    assert_eq!((&record["state"], &record["error"]), (&"cancelled".into(), &().into()), "{record}");
+    // Sooner than the server would have noticed by itself.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+
+    // So it is when the daemon ends.
+    let (world, _) = asleep(&database);
+    assert_eq!(world.daemon.stop().code, Some(0));
+    assert_eq!(busy(&database), "0");
+}
+
+#[test]
+fn the_server_notices_that_a_sync_was_killed() {
+    let database = Database::new("");
+    let (world, sync) = asleep(&database);
+    let killed = super::world::kill_children(world.daemon.id());
+    assert_eq!(killed, 1);
+    assert_eq!(world.ended("people", &sync)["state"], "failed");
+    wait_until("the server is not busy any more", || busy(&database) == "0");
+}
+
+#[test]
+fn comments_at_the_end_of_a_query_are_no_part_of_it() {
+    let database = Database::new("create table people (id integer); insert into people values (1)");
+    for query in [
+        "select id from people -- all",
+        "select id from people;",
+        "select id from people; -- all",
+        "select id from people /* all */ ;\n-- of /* them\n ;",
+        "select id from people where ';' <> $$; -- it's$$; /* a /* b */ */",
+        "-- first;\nselect id from people where 'a' <> E'\\';--'; -- all",
+    ] {
+        let model = format!(
+            "query = '''{query}'''\nunique_id = \"id\"\nconsent = \"none\"\nevent = {{ id = \"$id\" }}"
+        );
+        let seen = rows(&model::config(&database.warehouse(), &model));
+        assert_eq!(seen.map(|rows| rows.len()), Ok(1), "{query}");
+    }
+}
+
 /// Why the rows of a query can't be had.
 fn why(warehouse: &str, query: &str) -> (Failure, String) {
     let model = format!(
@@ -146,7 +210,12 @@ fn errors_are_the_databases_own_words_without_the_password() {
             Failure::Query,
             "division by zero",
         ),
-        (reader.clone(), "select 1 as id; select 2 as id", Failure::Query, "multiple commands"),
+        (
+            reader.clone(),
+            "select 1 as id; select 2 as id",
+            Failure::Query,
+            "more than one statement",
+        ),
         (
             reader.clone(),
             "select pg_read_file('/etc/passwd') as id",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,10 @@ on_withdrawal = "delete"
 event = { type = "identify", userId = "$id", traits = { plan = "$plan" } }
 "#;
 
+/// Snowflake's driver asks the networks of clouds where it runs, unless it is told not to.
+pub(crate) const NO_PLATFORM_DETECTION: (&str, &str) =
+    ("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true");
+
 /// A daemon with the model `people`, and the destinations `ads` and `stats`, files that need the category
 /// of their name.
 pub(crate) struct World {
@@ -35,11 +40,12 @@ impl World {
         let config = Self::config(&folder, warehouse, model);
         let daemon = Daemon::start_with(&folder, &config, |command| {
             command.env_remove("CONSENTD_SYNC_CHILD");
+            command.env(NO_PLATFORM_DETECTION.0, NO_PLATFORM_DETECTION.1);
         });
         Self { folder, daemon, seen: BTreeMap::new() }
     }
 
-    fn config(folder: &Folder, warehouse: &str, model: impl Display) -> Config {
+    pub(crate) fn config(folder: &Folder, warehouse: &str, model: impl Display) -> Config {
         let model = format!(
             "[warehouses.main]\n{warehouse}\n\n[models.people]\nwarehouse = \"main\"\n{model}\n\n"
         );
@@ -150,4 +156,18 @@ pub(crate) fn counts(record: &Value) -> String {
     let counted = ALL.iter().filter(|name| record[**name] != 0);
     let counted: Vec<String> = counted.map(|name| format!("{name}={}", record[*name])).collect();
     counted.join(" ")
+}
+
+/// Kills the children of a process; how many there were.
+pub(crate) fn kill_children(of: u32) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let children = ids.filter(|id| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        rest.split_whitespace().nth(1) == Some(&of.to_string())
+    });
+    children
+        .filter(|id| Command::new("kill").args(["-9", &id.to_string()]).status().unwrap().success())
+        .count()
 }

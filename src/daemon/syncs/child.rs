@@ -17,8 +17,9 @@ const INSTEAD: &str = "CONSENTD_SYNC_CHILD";
 /// This very program, even if its file was replaced since it was started.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// What systemd gives the daemon alone.
-const TALK: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS"];
+/// What systemd gives the daemon alone. What a child says goes through the daemon, not to the journal.
+const TALK: [&str; 5] =
+    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "JOURNAL_STREAM"];
 
 /// Longest line of the child that is passed on.
 const LINE_BYTES_MAX: usize = 2000;

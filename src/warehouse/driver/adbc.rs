@@ -15,9 +15,10 @@ use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use super::advice;
-use super::{Access, Batches, Connection, Dialect};
+use super::{Access, Batches, Connection, Dialect, Interrupt};
 use crate::config::{Resolved, Warehouse};
 use crate::warehouse::error::{Error, Failure};
+use crate::warehouse::sql;
 
 /// What a driver should put into a batch, where it can be told,
 const BATCH_BYTES_HINT: i64 = 4 << 20;
@@ -29,6 +30,7 @@ pub(super) struct Adbc {
     connection: ManagedConnection,
     dialect: Dialect,
     secrets: Secrets,
+    interrupt: Interrupt,
 }
 
 impl Adbc {
@@ -57,7 +59,12 @@ impl Adbc {
         let failed = |error: AdbcError| secrets.failed(&warehouse.driver, &error, true);
         let database: ManagedDatabase = driver.new_database_with_opts(options).map_err(failed)?;
         let connection = database.new_connection().map_err(failed)?;
-        let mut adbc = Self { connection, dialect, secrets };
+        let mut adbc = Self { connection, dialect, secrets, interrupt: Interrupt::default() };
+        if dialect == Dialect::Postgres {
+            // A server that is busy with a query would not see that whoever asked is gone. Before version
+            // 14 it never does.
+            let _ = adbc.execute("set client_connection_check_interval = '5s'");
+        }
         if access == Access::Read {
             adbc.forbid_writing();
         }
@@ -86,15 +93,28 @@ impl Adbc {
 
     fn ask(&mut self, sql: &str, batch_bytes: i64) -> Result<Box<dyn Batches>, Error> {
         // Drivers put the query into another statement, where an end or a comment would be in the way.
-        let sql = format!("{}\n", sql.trim_end_matches(|c: char| c == ';' || c.is_whitespace()));
-        let asked = self.statement(&sql, batch_bytes).and_then(|mut statement| {
-            let reader = statement.execute()?;
-            Ok((statement, reader))
-        });
-        let (statement, reader) =
-            asked.map_err(|error| self.secrets.failed("the database", &error, false))?;
+        let sql = format!("{}\n", sql::one_statement(sql, self.dialect)?.trim_end());
         let secrets = self.secrets.clone();
+        let failed = |error: AdbcError| secrets.failed("the database", &error, false);
+        let mut statement = self.statement(&sql, batch_bytes).map_err(failed)?;
+        if !self.interrupt.begin(statement.get_cancel_handle()) {
+            return Err(ended());
+        }
+        let reader = statement.execute().map_err(failed)?;
         Ok(Box::new(AdbcBatches { reader, secrets, over: false, _statement: statement }))
+    }
+}
+
+impl Adbc {
+    /// Runs a statement that may take as long as a query does.
+    fn execute_unless_ended(&mut self, sql: &str) -> Result<(), Error> {
+        let secrets = self.secrets.clone();
+        let failed = |error: AdbcError| secrets.failed("the database", &error, false);
+        let mut statement = self.statement(sql, BATCH_BYTES_HINT).map_err(failed)?;
+        if !self.interrupt.begin(statement.get_cancel_handle()) {
+            return Err(ended());
+        }
+        statement.execute_update().map(drop).map_err(failed)
     }
 }
 
@@ -122,16 +142,20 @@ impl Connection for Adbc {
         // The query may end with a comment.
         let create = format!("create table {table} as\n{sql}\n");
         if self.dialect != Dialect::Postgres {
-            return self.execute(&create);
+            return self.execute_unless_ended(&create);
         }
         // The server goes on with what a client has asked that is dead: without its commit it is undone.
         self.execute("begin")?;
-        let done = self.execute(&create).and_then(|()| self.execute("commit"));
+        let done = self.execute_unless_ended(&create).and_then(|()| self.execute("commit"));
         if done.is_err() {
             // If this fails, too, the connection is lost, and with it the transaction.
             let _ = self.execute("rollback");
         }
         done
+    }
+
+    fn obey(&mut self, interrupt: &Interrupt) {
+        self.interrupt = interrupt.clone();
     }
 
     fn dialect(&self) -> Dialect {
@@ -160,6 +184,10 @@ impl Batches for AdbcBatches {
         self.over = batch.is_err();
         Some(batch.map_err(|error| self.secrets.broken(&error)))
     }
+}
+
+fn ended() -> Error {
+    Error::new(Failure::Query, "the query was ended before it began")
 }
 
 /// By the driver's name, or by that of its library where the name is the user's own.
@@ -227,11 +255,23 @@ fn load(warehouse: &Warehouse) -> Result<ManagedDriver, Error> {
 struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Short values are words that an error needs, such as the name of a role.
+    /// Short values are words that an error needs, such as the name of a role. Of credentials that are a
+    /// JSON object, drivers repeat the values in it.
     fn add(&mut self, secret: &str) {
         if secret.len() >= 6 {
-            self.0.push(secret.to_owned());
+            self.push(secret);
         }
+        if secret.trim_start().starts_with('{')
+            && let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(secret)
+        {
+            fields.values().filter_map(|value| value.as_str()).for_each(|value| self.add(value));
+        }
+    }
+
+    /// The longest first, so that no part of one is left.
+    fn push(&mut self, secret: &str) {
+        self.0.push(secret.to_owned());
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
     /// The whole of it, and its password.
@@ -253,13 +293,11 @@ impl Secrets {
                 .then_some(value)
         });
         for secret in password.into_iter().chain(named).filter(|secret| !secret.is_empty()) {
-            self.0.push(secret.to_owned());
+            self.push(secret);
         }
         if uri.contains("://") {
             self.add(uri);
         }
-        // The longest first, so that no part of one is left.
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
     fn hide(&self, message: &str) -> String {
@@ -278,7 +316,7 @@ impl Secrets {
             _ => state.as_deref().is_some_and(is_lost) || connecting && state.is_none(),
         };
         // Drivers tell only in words why nobody was let in.
-        let refused = ["authentication failed", "does not exist", "invalid"];
+        let refused = ["authentication failed", "does not exist", "invalid", "constructing client"];
         let refused = connecting && refused.iter().any(|words| message.contains(words));
         let failure = match error.status {
             _ if refused => Failure::Config,

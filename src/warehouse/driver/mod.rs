@@ -8,6 +8,7 @@
 
 mod adbc;
 mod advice;
+mod interrupt;
 mod sqlite;
 mod storage;
 
@@ -18,6 +19,7 @@ use super::error::{Error, Failure};
 use crate::config::Warehouse;
 
 pub use advice::driver_help;
+pub use interrupt::Interrupt;
 
 /// An open database.
 pub trait Connection {
@@ -46,6 +48,9 @@ pub trait Connection {
     /// # Errors
     /// As [`Connection::query`].
     fn create_as(&mut self, table: &str, sql: &str) -> Result<(), Error>;
+
+    /// Queries end when this says so, where the engine lets another thread end them.
+    fn obey(&mut self, interrupt: &Interrupt);
 
     /// Whose SQL it understands.
     fn dialect(&self) -> Dialect;

@@ -13,8 +13,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use rusqlite::{OpenFlags, Statement, TransactionBehavior, ffi};
 
 use super::storage::{Declared, Storage};
-use super::{Access, Batches, Connection, Dialect};
+use super::{Access, Batches, Connection, Dialect, Interrupt};
 use crate::warehouse::error::{Error, Failure};
+use crate::warehouse::sql;
 
 /// Rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -65,6 +66,8 @@ impl Connection for Sqlite {
 
     fn query_few(&mut self, sql: &str, batch_rows: usize) -> Result<Box<dyn Batches>, Error> {
         let batch_rows = batch_rows.clamp(1, BATCH_ROWS);
+        // SQLite would read the first, and nothing behind it.
+        let sql = sql::one_statement(sql, Dialect::Sqlite)?;
         let connection = connect(&self.path, self.access)?;
         let (sender, batches) = bounded(BATCHES_AHEAD);
         let (schema_sender, schema) = bounded(1);
@@ -85,6 +88,9 @@ impl Connection for Sqlite {
     fn create_as(&mut self, table: &str, sql: &str) -> Result<(), Error> {
         create_as(&mut self.connection, table, sql).map_err(|error| failed(&self.path, &error))
     }
+
+    /// The thread of a query ends when nobody takes its rows any more, and with the process.
+    fn obey(&mut self, _: &Interrupt) {}
 
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
