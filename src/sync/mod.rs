@@ -435,8 +435,11 @@ impl<'m> Query<'_, 'm> {
     fn let_go(&mut self, ended: &Ended) {
         let Some(asking) = self.asking.take().filter(|_| self.plan.is_some()) else { return };
         let until = Instant::now() + LET_GO_TIME_MAX;
-        while matches!(ended, Ended::Lost(_)) && !asking.is_finished() && Instant::now() < until {
+        // Whoever cancels, or is gone, does not wait.
+        let mut is_waited_for = matches!(ended, Ended::Lost(_)) && self.link.look().is_ok();
+        while is_waited_for && !asking.is_finished() {
             thread::sleep(LOOK);
+            is_waited_for = self.link.look().is_ok() && Instant::now() < until;
         }
     }
 
