@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::batch::{Batch, Keys, Piece};
 use super::parcel::{Amount, Parcel};
 use crate::config::BatchLimits;
+use crate::consent::Nature;
 
 /// Fills one batch at a time.
 ///
@@ -25,6 +26,8 @@ pub(super) struct Batcher {
     /// When the first line of the open batch came.
     since: Option<Instant>,
     full: bool,
+    /// Whether there are deletions in the open batch.
+    deletes: bool,
     /// What did not fit in the open batch.
     rest: VecDeque<Piece>,
     /// When it came.
@@ -42,6 +45,7 @@ impl Batcher {
             oldest: None,
             since: None,
             full: false,
+            deletes: false,
             rest: VecDeque::new(),
             rest_since: None,
         }
@@ -70,6 +74,11 @@ impl Batcher {
         }
     }
 
+    /// Whether there are deletions in it.
+    pub(super) fn deletes(&self) -> bool {
+        self.deletes
+    }
+
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -92,7 +101,7 @@ impl Batcher {
         }
         let batch = Batch::new(std::mem::take(&mut self.open), self.keys.next());
         (self.bytes, self.events, self.full) = (0, 0, false);
-        (self.since, self.oldest) = (None, None);
+        (self.since, self.oldest, self.deletes) = (None, None, false);
         self.fill();
         Some(batch)
     }
@@ -127,6 +136,7 @@ impl Batcher {
         self.oldest = [self.oldest, piece.received_at()].into_iter().flatten().min();
         self.bytes += piece.lines().len();
         self.events += piece.events();
+        self.deletes |= piece.runs().any(|run| run.nature == Nature::Deletion);
         self.open.push(piece);
         self.full = self.full
             || self.bytes >= self.limits.max_bytes

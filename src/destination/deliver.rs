@@ -96,6 +96,7 @@ impl Running {
             in_flight: JoinSet::new(),
             oldest_in_flight: HashMap::new(),
             left: Vec::new(),
+            deletes: false,
             pressed: false,
             drained: false,
         };
@@ -167,6 +168,8 @@ struct Delivery {
     oldest_in_flight: HashMap<Id, ReceivedAt>,
     /// Batches that were in flight when the time to stop came, or that are left to the log.
     left: Vec<Batch>,
+    /// Deletions are in flight.
+    deletes: bool,
     /// A worker waits for room: what is open goes out although it is not full.
     pressed: bool,
     /// The outlet is closed and empty.
@@ -212,7 +215,7 @@ impl Delivery {
 
     /// Waits for something to do.
     async fn wake(&mut self, orders: &mut watch::Receiver<Orders>) -> Wake {
-        let has_lane = !self.idle.is_empty();
+        let has_lane = !self.idle.is_empty() && !self.must_wait();
         let due = self.batcher.due().filter(|_| has_lane);
         tokio::select! {
             biased;
@@ -238,16 +241,24 @@ impl Delivery {
         self.pressed &= !self.batcher.is_empty();
     }
 
+    /// A deletion must not overtake the row that it is about, nor a row that comes back the deletion:
+    /// whatever else is in flight is settled before.
+    fn must_wait(&self) -> bool {
+        (self.deletes || self.batcher.deletes()) && !self.in_flight.is_empty()
+    }
+
     /// Sends what is ready, as far as there are idle sinks.
     fn dispatch(&mut self) {
-        while !self.idle.is_empty() {
+        while !self.idle.is_empty() && !self.must_wait() {
             let due = || self.batcher.due().is_some_and(|due| due <= Instant::now());
             if !(self.batcher.is_full() || self.pressed || self.drained || due()) {
                 return;
             }
+            let deletes = self.batcher.deletes();
             let Some(batch) = self.batcher.take() else {
                 return;
             };
+            self.deletes = deletes;
             self.pressed = false;
             let (Some(sink), oldest) = (self.idle.pop(), batch.oldest()) else {
                 return self.left.push(batch);

@@ -1,5 +1,8 @@
 //! Rows that a destination does not take.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use crate::harness::{Config, Folder, HttpSink, Reply, wait_for};
 use crate::world::{Model, PEOPLE, World, samples, short};
 
@@ -200,21 +203,50 @@ fn a_rejected_row_waits_for_a_destination_that_is_switched_off() {
     world.sync("rows=3 unchanged=3");
 }
 
+/// A sync to its end, whatever has arrived of it.
+fn sync_alone(world: &World) {
+    let sync = world.begin("");
+    wait_for("the sync has ended", || {
+        let status = world.status();
+        (status["running"].is_null() && status["history"][0]["sync"] == sync).then_some(())
+    });
+}
+
+/// However many requests there may be at a time: whoever got it last would keep it.
+#[test]
+fn a_deletion_does_not_overtake_the_row() {
+    let sink = HttpSink::start(|lines| {
+        let is_row = |line: &String| line.contains("identify");
+        Reply::now(if lines.iter().any(is_row) { 503 } else { 200 })
+    });
+    let url = sink.url();
+    let table = format!("{PEOPLE}; insert into people values (1, 'a', true, true)");
+    let world = World::new(&table, Model::new(), move |_, config| {
+        let quick =
+            "batch = { max_wait = \"1ms\" }\nretry = { initial = \"20ms\", max = \"50ms\" }";
+        let keys = format!("type = \"http\"\nurl = \"{url}\"\n{quick}\nconcurrency = 4");
+        config.destination("strict", format!("{keys}\ncategories = [\"Stats\"]"))
+    });
+    sync_alone(&world);
+    world.sql("update people set stats = false");
+    sync_alone(&world);
+    world.sql("update people set stats = true");
+    sync_alone(&world);
+    sleep(Duration::from_millis(500));
+    sink.answer(|_| Reply::now(200));
+    world.arrive();
+    let kinds: Vec<bool> = sink.take().iter().map(|line| line.contains("identify")).collect();
+    assert_eq!(kinds, [true, false, true]);
+}
+
 /// A version that nobody was sent does not hide that the one before it was not taken.
 #[test]
 fn a_row_that_is_rejected_after_it_has_changed_was_never_there() {
     let (world, sink) = world(Model::new().set("send", "[\"added\", \"deleted\"]"));
     sink.answer(|_| Reply::now(503));
-    let sync = || {
-        let sync = world.begin("");
-        wait_for("the sync has ended", || {
-            let status = world.status();
-            (status["running"].is_null() && status["history"][0]["sync"] == sync).then_some(())
-        });
-    };
-    sync();
+    sync_alone(&world);
     world.sql("update people set plan = 'z' where id = 2");
-    sync();
+    sync_alone(&world);
     refuse(&sink, &[2]);
     world.arrive();
     world.sql("delete from people where id = 2");
