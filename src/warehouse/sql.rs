@@ -283,4 +283,25 @@ mod tests {
             assert_eq!(one_statement(sql, dialect).is_err(), is_refused, "{dialect:?}: {sql}");
         }
     }
+
+    /// Whatever the text: what is cut off begins with a `;`, and cutting again finds nothing more.
+    #[test]
+    fn any_text_is_read_to_an_end() {
+        const PIECES: [&str; 24] = [
+            "'", "\"", "`", "[", "]", "$", "$$", "$a$", "\\", "--", "//", "#", "/*", "*/", ";",
+            "\n", " ", "e", "E'", "1", "é", "'''", "\"\"\"", "select",
+        ];
+        let mut rng = fastrand::Rng::with_seed(7);
+        let dialects = [Sqlite, Postgres, DuckDb, Snowflake, BigQuery, SqlServer, Other];
+        for _ in 0..100_000 {
+            let pieces = (0..rng.usize(..12)).map(|_| PIECES[rng.usize(..PIECES.len())]);
+            let sql: String = pieces.collect();
+            for dialect in dialects {
+                let Ok(kept) = one_statement(&sql, dialect) else { continue };
+                let cut = sql.strip_prefix(kept).unwrap();
+                assert!(cut.is_empty() || cut.starts_with(';'), "{dialect:?}: {sql}");
+                assert_eq!(one_statement(kept, dialect), Ok(kept), "{dialect:?}: {sql}");
+            }
+        }
+    }
 }
