@@ -211,10 +211,12 @@ fn random_changes(world: &World, change: impl Fn(&str), seed: u64) {
 
 #[test]
 fn random_changes_in_postgres_are_found_as_with_local_state() {
-    for seed in 0..3 {
-        let database = Database::new(
-            "create table people (id text, plan varchar(5), ads boolean, stats boolean)",
-        );
+    for (seed, id) in (0..).zip(["text", "varchar(10) collate loose", "text collate loose"]) {
+        // Letters that the database takes for the same are different ids.
+        let database = Database::new(&format!(
+            "create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+             create table people (id {id}, plan varchar(5), ads boolean, stats boolean)"
+        ));
         let world = World::new(&owner(&database), both(PEOPLE));
         random_changes(&world, |sql| drop(database.sql(sql)), seed);
         assert_eq!(tables(&database), 1);
@@ -459,9 +461,10 @@ fn values_that_duckdb_takes_for_equal_are_told_apart() {
 
 #[test]
 fn random_changes_in_duckdb_are_found_as_with_local_state() {
-    for seed in 10..12 {
-        let duck =
-            Duck::new("create table people (id varchar, plan varchar, ads boolean, stats boolean)");
+    for (seed, id) in (10..).zip(["varchar", "varchar collate nocase"]) {
+        let duck = Duck::new(&format!(
+            "create table people (id {id}, plan varchar, ads boolean, stats boolean)"
+        ));
         let world = World::new(&duck.warehouse(), both(PEOPLE));
         random_changes(&world, |sql| duck.sql(sql), seed);
     }
