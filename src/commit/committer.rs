@@ -295,10 +295,6 @@ impl Keeper {
                 Room::LogFull if self.limits.drop_oldest && self.expire_oldest()? => continue,
                 Room::LogFull | Room::DiskFull => {}
             }
-            self.log.set_full(true);
-            if self.log.is_stopping() {
-                return Ok(false);
-            }
             if !warned {
                 let what = match room {
                     Room::DiskFull => "the disk has no more than log.free_space_min left",
@@ -306,6 +302,11 @@ impl Keeper {
                 };
                 warn!("no more events are taken for now: {what}");
                 warned = true;
+            }
+            // Whoever is refused finds the reason in the daemon's messages.
+            self.log.set_full(true);
+            if self.log.is_stopping() {
+                return Ok(false);
             }
             std::thread::sleep(FULL_LOOK);
             self.make_way()?;

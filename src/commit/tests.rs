@@ -4,40 +4,63 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::catch_up::CatchUp;
+use super::review::review;
 use super::state::Log;
-use crate::destination::{Amount, Memory, Outlet, OutletId};
+use crate::destination::{Amount, Erasures, Memory, Outlet, OutletId};
 use crate::log::{
     BlockBuilder, BlockHead, Disk, Entry, FileSystem, Folder, Kind, LogFile, Open, Options,
-    Position, StableId, SyncMode, Writer,
+    Position, Reader, StableId, SyncMode, Tombstones, Writer,
 };
 use crate::metrics::DestinationCounters;
-use crate::route::{Handle, Missing, RoutingTable, SourceSpec, TableSpec, Unmapped};
+use crate::route::{
+    CategorySpec, DestinationSpec, Handle, Match, Missing, RoutingTable, SourceSpec, TableSpec,
+    Unmapped,
+};
 use crate::shard::Plan;
 
 const DESTINATIONS: u32 = 9;
 
 fn plans() -> Handle<Plan> {
+    Handle::new(Arc::new(Plan::new(table(1, None), Vec::new())))
+}
+
+/// With two destinations, if it is said whether they need what nobody agreed to.
+fn table(version: u64, strict: Option<bool>) -> RoutingTable {
+    let destination = |name: &str, strict| DestinationSpec {
+        name: name.into(),
+        enabled: true,
+        sources: None,
+        enforce: true,
+        categories: if strict { vec!["Ads".into()] } else { Vec::new() },
+        match_mode: Match::All,
+        integration: name.into(),
+        receives_preferences: false,
+        types: None,
+    };
     let spec = TableSpec {
-        version: 1,
-        categories: Vec::new(),
+        version,
+        categories: vec![CategorySpec { id: "Ads".into(), name: "Ads".into(), enabled: true }],
         locations: vec!["/context/consent/categoryPreferences".into()],
-        missing: Missing::Allow,
+        missing: if strict == Some(true) { Missing::Deny } else { Missing::Allow },
         unmapped: Unmapped::Allow,
         sources: vec![SourceSpec { name: "web".into(), missing: None }],
-        destinations: Vec::new(),
+        destinations: strict.map_or(Vec::new(), |strict| {
+            ["crm", "lake"].map(|name| destination(name, strict)).into()
+        }),
     };
-    Handle::new(Arc::new(Plan::new(RoutingTable::compile(&spec).unwrap(), Vec::new())))
+    RoutingTable::compile(&spec).unwrap()
 }
 
 /// A line of about 1 KB.
 fn line(number: usize) -> String {
-    format!("{{\"n\":{number},\"x\":\"{}\"}}", "x".repeat(1000))
+    let user = number % 10;
+    format!("{{\"n\":{number},\"userId\":\"u{user}\",\"x\":\"{}\"}}", "x".repeat(1000))
 }
 
 /// A log whose every event is for all destinations: `blocks` of `lines` each.
@@ -208,4 +231,42 @@ async fn a_reader_that_dies_is_not_missed_in_silence() {
     assert!(!log.has_dead_reader());
     assert!(reader.unwrap().await.is_err());
     assert!(log.has_dead_reader());
+}
+
+/// What new rules touch of a log of 40 blocks of 10 lines, of which one destination has had some blocks
+/// and another one none: the first one's events that were looked at and refused, and whether that is all.
+fn reviewed(blocks_done: usize, erased: Option<&str>, until: Instant) -> (u64, u64, bool) {
+    let root: TempDir = tempfile::tempdir().unwrap();
+    let log = log(root.path(), 40, 10);
+    if let Some(user) = erased {
+        let mut tombstones = Tombstones::open(log.folder(), [1; 32]).unwrap();
+        tombstones.erase(Some(user.as_bytes()), None, log.end(), 1).unwrap();
+        log.publish_erasures(Erasures::new(1, tombstones.marks().clone()));
+    }
+    let mut reader = Reader::new(log.folder().clone(), Position::START);
+    for _ in 0..blocks_done {
+        reader.next(log.end()).unwrap().unwrap();
+    }
+    let memory = Memory::new(1 << 20);
+    let outlet = |number, name: &str, from| {
+        let (id, counters) = (OutletId(u64::from(number)), Arc::default());
+        let stable = Some(StableId(number));
+        let outlet = Outlet::new(id, name.into(), 1 << 20, false, counters, &memory, stable);
+        outlet.begin_at(from);
+        outlet
+    };
+    let outlets = [outlet(1, "crm", reader.position()), outlet(2, "lake", Position::START)];
+    let plan = |version, strict| Plan::new(table(version, Some(strict)), outlets.to_vec());
+    let review = review(&log, &plan(1, false), &plan(2, true), until).unwrap();
+    let waiting = review.waiting[&StableId(1)];
+    (waiting.looked_at, waiting.refused, review.complete)
+}
+
+#[test]
+fn what_new_rules_touch_is_looked_at_from_the_cursor_on_and_no_longer_than_allowed() {
+    let later = Instant::now() + Duration::from_secs(60);
+    assert_eq!(reviewed(0, None, later), (400, 400, true));
+    assert_eq!(reviewed(25, None, later), (150, 150, true));
+    assert_eq!(reviewed(0, Some("u3"), later), (360, 360, true));
+    assert_eq!(reviewed(0, None, Instant::now()), (10, 10, false));
 }

@@ -70,6 +70,11 @@ impl Judges {
         }
     }
 
+    /// How many frames piled up.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.lock().unwrap().len()
+    }
+
     pub(super) fn lines(&self) -> Vec<String> {
         let lines = self.lines.lock().unwrap();
         lines.iter().map(|(_, line)| line.clone()).collect()

@@ -210,15 +210,18 @@ impl Writer {
         Ok(Committed { first, end, records: self.group_records, bytes })
     }
 
-    /// Reserves the space up to `end`, and more where there is more: space that is reserved now can't
-    /// be lacking in the middle of a write.
+    /// Reserves the space up to `end`, and more where there is more than has to stay free: space that is
+    /// reserved now can't be lacking in the middle of a write.
     fn reserve(&mut self, number: u32, end: u64) -> Result<(), CommitError> {
         if end <= self.reserved {
             return Ok(());
         }
         let file = self.file.as_deref().ok_or_else(|| CommitError::Fatal(not_open()))?;
         let ample = end.next_multiple_of(RESERVED_BYTES);
-        let reserved = uninterrupted(|| file.reserve(ample)).map(|()| ample);
+        let free = uninterrupted(|| self.folder.fs.free_bytes(&self.folder.path)).unwrap_or(0);
+        let more = (ample - self.reserved).saturating_add(self.options.free_floor_bytes);
+        let wanted = if more <= free { ample } else { end };
+        let reserved = uninterrupted(|| file.reserve(wanted)).map(|()| wanted);
         let reserved = match reserved {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 uninterrupted(|| file.reserve(end)).map(|()| end)

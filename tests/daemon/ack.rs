@@ -234,7 +234,7 @@ fn who_never_reads_acknowledgements_is_read_no_further_and_others_are() {
     let started = Instant::now();
     // Rejected lines are settled at once, and many small reads make many acknowledgements.
     while (&stuck).write_all(b"{\n").is_ok() {
-        assert!(started.elapsed() < PATIENCE, "the daemon reads on and on");
+        assert!(started.elapsed() < 4 * PATIENCE, "the daemon reads on and on");
     }
     let received = daemon.metrics().received();
     let mut other = daemon.connect();

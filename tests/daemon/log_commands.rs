@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -14,6 +16,9 @@ use crate::harness::{
 };
 
 const AGREED: &[(&str, bool)] = &[("A", true)];
+
+/// The user and the group that own nothing.
+const NOBODYS_ID: u32 = 65534;
 
 struct Said {
     code: Option<i32>,
@@ -162,8 +167,9 @@ fn a_log_that_is_written_to_is_sound() {
     let daemon = with_ten(&folder);
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            for _ in 0..150 {
-                assert_eq!(post(daemon.source("http"), events("e", 200, 500, AGREED)).status, 200);
+            // Large commits, of which one is mostly being written when it is looked.
+            for _ in 0..80 {
+                assert_eq!(post(daemon.source("http"), events("e", 400, 5000, AGREED)).status, 200);
             }
         });
         while !sender.is_finished() {
@@ -230,18 +236,27 @@ fn what_is_not_there_is_said() {
 
 #[test]
 fn whoever_may_not_read_it_is_told() {
-    if rustix::process::geteuid().is_root() {
-        // Everything is readable for root.
-        return;
-    }
     let folder = Folder::new();
     assert_eq!(with_ten(&folder).stop().code, Some(0));
-    let log_folder = folder.path("state/log");
-    fs::set_permissions(&log_folder, fs::Permissions::from_mode(0o000)).unwrap();
-    let said = log(&folder, "verify");
-    fs::set_permissions(&log_folder, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(said.code, Some(1));
-    assert!(said.stderr.contains("become the user of the daemon"), "{}", said.stderr);
+    let (log_folder, config) = (folder.path("state/log"), folder.path("consentd.toml"));
+    let ended = if rustix::process::geteuid().is_root() {
+        // Everything is readable for root, so somebody else asks, who needs a binary within reach.
+        let binary = folder.path("consentd");
+        fs::copy(consentd().get_program(), &binary).unwrap();
+        for (path, mode) in [(&folder.path("."), 0o755), (&binary, 0o755), (&config, 0o644)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut command = Command::new(&binary);
+        command.args(["log", "verify", "--config"]).arg(&config);
+        run_to_end(command.uid(NOBODYS_ID).gid(NOBODYS_ID))
+    } else {
+        fs::set_permissions(&log_folder, fs::Permissions::from_mode(0o000)).unwrap();
+        let ended = run_to_end(consentd().args(["log", "verify", "--config"]).arg(&config));
+        fs::set_permissions(&log_folder, fs::Permissions::from_mode(0o700)).unwrap();
+        ended
+    };
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("become the user of the daemon"), "{}", ended.stderr);
 }
 
 #[test]

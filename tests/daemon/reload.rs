@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Config, Daemon, Folder, HttpSink, Reply, event, events, get, ids, run_command, wait_until,
+    Config, Daemon, Fault, Folder, HttpSink, Reply, Tracer, event, events, get, ids, paths_of_log,
+    run_command, wait_until,
 };
 
 /// Reloads that were counted.
@@ -316,6 +317,54 @@ fn a_reload_says_how_many_waiting_events_it_touches() {
     let metrics = daemon.settled(1000);
     assert_eq!(metrics.delivered("crm"), 400);
     assert_eq!(metrics.dropped("crm", "consent"), 600);
+}
+
+#[test]
+fn what_was_refused_before_is_not_counted_as_touched() {
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let with = |keys: &str| logged(&folder, &sink, keys);
+    let daemon = Daemon::start(&folder, &with(""));
+    let body =
+        events("refused", 3, 0, &[("Ads", false)]) + &events("granted", 2, 0, &[("Ads", true)]);
+    assert_eq!(crate::harness::post(daemon.source("http"), body).status, 200);
+    wait_until("it was tried", || sink.attempts() > 0);
+    let refused = |keys: &str| {
+        let answer = daemon.reload(with(keys));
+        let waiting = &answer.json()["waiting"][0];
+        assert_eq!(waiting["complete"], true, "{}", answer.body);
+        waiting["refused"].as_u64()
+    };
+    assert_eq!(refused("categories = [\"Ads\"]"), Some(3));
+    // Other rules, which refuse the same.
+    assert_eq!(refused("categories = [\"Ads\"]\ntypes = [\"track\"]"), Some(0));
+}
+
+#[test]
+fn what_waits_is_looked_at_for_two_seconds_and_what_was_not_seen_is_said() {
+    if !Tracer::is_permitted() {
+        return;
+    }
+    let folder = Folder::new();
+    let sink = HttpSink::start(|_| Reply::now(503));
+    let daemon = Daemon::start(&folder, &logged(&folder, &sink, ""));
+    for batch in 0..10 {
+        let body = events(&format!("e{batch}"), 200, 5000, &[("Ads", false)]);
+        assert_eq!(crate::harness::post(daemon.source("http"), body).status, 200);
+    }
+    wait_until("it was tried", || sink.attempts() > 0);
+    // A disk that takes half a second for every read: ten seconds and more for what waits.
+    let slow = Fault::slow("pread64", Duration::from_millis(500));
+    let _tracer = Tracer::attach(&folder, &daemon, slow, &paths_of_log(&folder.path("state/log")));
+    let asked = Instant::now();
+    let answer = daemon.reload(logged(&folder, &sink, "categories = [\"Ads\"]"));
+    let took = asked.elapsed();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let waiting = &answer.json()["waiting"][0];
+    assert_eq!((&waiting["events"], &waiting["complete"]), (&2000.into(), &false.into()));
+    let refused = waiting["refused"].as_u64().unwrap();
+    assert!((1..2000).contains(&refused), "{}", answer.body);
+    assert!((2.0..6.0).contains(&took.as_secs_f64()), "{took:?}");
 }
 
 #[test]

@@ -377,3 +377,32 @@ fn a_segment_that_is_done_with_can_be_left_although_it_is_not_full() {
         }
     }
 }
+
+#[test]
+fn a_segment_is_not_left_where_there_is_no_space_for_another_and_nothing_stays_of_the_attempt() {
+    let disk = Memory::new();
+    let folder = folder(&disk).unwrap();
+    let mut writer = writer(&folder, 1 << 20);
+    let (mut cursors, _) = Cursors::open(&folder, &[A]).unwrap();
+    let put = |writer: &mut Writer, number| {
+        let position = writer.append(&encode("web", &[event(number, &[A])])).unwrap();
+        writer.commit(1).unwrap();
+        position
+    };
+    put(&mut writer, 0);
+    for attempt in 0..3 {
+        let before = disk.paths();
+        disk.fail(Some(Op::Write), 1, Fault::NoSpace);
+        assert!(!writer.leave_segment(1).unwrap(), "{attempt}");
+        assert!(disk.heal());
+        assert_eq!(disk.paths(), before, "a file is left behind");
+        assert_eq!(writer.segments().count(), 1);
+    }
+    cursors.advance(A, writer.end());
+    cursors.save().unwrap();
+    assert!(writer.leave_segment(1).unwrap(), "there is space again");
+    assert_eq!(writer.release(&cursors).unwrap().segments, 1);
+    let position = put(&mut writer, 1);
+    let mut reader = Reader::new(folder, cursors.get(A).unwrap());
+    assert_eq!(reader.next(writer.end()).unwrap().unwrap().position(), position);
+}

@@ -17,7 +17,7 @@ use crate::ingest::frame::Report;
 use crate::ingest::lane::Piece;
 
 /// How many frames of one connection wait for their reports before reading stops.
-const FRAMES_OPEN_MAX: usize = 64;
+pub(super) const FRAMES_OPEN_MAX: usize = 64;
 
 /// What the system keeps of acknowledgements that the client does not read; when that is full, reading
 /// stops, so that nothing piles up here.
@@ -84,29 +84,30 @@ impl Acks {
         !self.unsent.is_empty() || self.open.len() >= FRAMES_OPEN_MAX
     }
 
-    /// Waits until more lines are settled and the client was told. Cancel safe.
+    /// Waits until more frames are settled and the client was told, if there is a line in them that
+    /// counts. Cancel safe.
+    ///
+    /// It returns also if there was none: with the last of the blank lines, nothing more may be waited
+    /// for, and reading may have stopped for them.
     ///
     /// # Errors
     /// [`Lost`]; the connection has to be closed.
     pub(super) async fn advance(&mut self, socket: &TcpStream) -> Result<(), Lost> {
-        loop {
+        let before = self.open.len();
+        self.take_settled()?;
+        let has_news = self.open.len() < before || self.told < self.settled;
+        if !has_news && self.unsent.is_empty() {
+            let Some(open) = self.open.front_mut() else { return pending().await };
+            let report = (&mut open.report).await.map_err(|_| Lost::NotStored)?;
+            self.settle_first(&report);
             self.take_settled()?;
-            if self.unsent.is_empty() && self.told < self.settled {
-                self.told = self.settled;
-                // Into memory: it does not fail.
-                let _ = writeln!(self.unsent, "{}", self.told);
-            }
-            if !self.unsent.is_empty() {
-                return self.send(socket).await;
-            }
-            match self.open.front_mut() {
-                Some(open) => {
-                    let report = (&mut open.report).await.map_err(|_| Lost::NotStored)?;
-                    self.settle_first(&report);
-                }
-                None => pending().await,
-            }
         }
+        if self.unsent.is_empty() && self.told < self.settled {
+            self.told = self.settled;
+            // Into memory: it does not fail.
+            let _ = writeln!(self.unsent, "{}", self.told);
+        }
+        self.send(socket).await
     }
 
     /// Waits until every line is settled and the client was told.
@@ -137,6 +138,7 @@ impl Acks {
         self.settled += report.accepted + report.rejected + more;
     }
 
+    /// Sends what the socket did not take yet.
     async fn send(&mut self, socket: &TcpStream) -> Result<(), Lost> {
         while !self.unsent.is_empty() {
             match socket.try_write(&self.unsent) {

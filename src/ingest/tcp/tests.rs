@@ -19,11 +19,25 @@ struct Started {
 
 impl Started {
     fn new(connections_max: usize, budget_bytes: usize, tail_bytes: usize) -> Self {
+        Self::with(connections_max, budget_bytes, tail_bytes, false)
+    }
+
+    /// One that acknowledges.
+    fn acknowledging() -> Self {
+        Self::with(10, MIB, MIB, true)
+    }
+
+    fn with(
+        connections_max: usize,
+        budget_bytes: usize,
+        tail_bytes: usize,
+        acknowledges: bool,
+    ) -> Self {
         let judges = Arc::new(Judges::default());
         let context = context(&judges, budget_bytes, tail_bytes);
         let any = "127.0.0.1:0".parse().unwrap();
-        let source =
-            TcpSource::bind(any, NonZeroUsize::new(connections_max).unwrap(), false).unwrap();
+        let connections_max = NonZeroUsize::new(connections_max).unwrap();
+        let source = TcpSource::bind(any, connections_max, acknowledges).unwrap();
         source.listen().unwrap();
         Self {
             address: source.address(),
@@ -210,4 +224,47 @@ async fn an_address_that_is_taken_is_named() {
     let message = error.to_string();
     assert!(message.contains(&daemon.address.to_string()), "{message}");
     assert!(message.contains("change `listen`"), "{message}");
+}
+
+/// What the peer is told next.
+async fn told(peer: &mut TcpStream, what: &str) {
+    let mut text = vec![0; what.len()];
+    let told = timeout(Duration::from_secs(5), peer.read_exact(&mut text));
+    told.await.unwrap_or_else(|_| panic!("never told {what:?}")).unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), what);
+}
+
+#[tokio::test]
+async fn a_connection_whose_last_lines_are_blank_is_closed_when_they_are_settled() {
+    let daemon = Started::acknowledging();
+    let mut peer = daemon.connect().await;
+    peer.write_all(b"{}\n").await.unwrap();
+    told(&mut peer, "1\n").await;
+    daemon.judges.stalled.store(true, Relaxed);
+    peer.write_all(b" \n").await.unwrap();
+    eventually("it is being judged", || daemon.judges.waiting() == 1).await;
+    peer.shutdown().await.unwrap();
+    // So that the end is seen before the report.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    daemon.judges.resume();
+    let mut rest = Vec::new();
+    let end = timeout(Duration::from_secs(5), peer.read_to_end(&mut rest));
+    assert_eq!(end.await.expect("it is closed").unwrap(), 0);
+}
+
+#[tokio::test]
+async fn blank_lines_that_stopped_the_reading_let_it_go_on_when_they_are_settled() {
+    let daemon = Started::acknowledging();
+    let mut peer = daemon.connect().await;
+    daemon.judges.stalled.store(true, Relaxed);
+    // Until no more is read.
+    for frames in 1..=ack::FRAMES_OPEN_MAX {
+        peer.write_all(b"\t\n").await.unwrap();
+        eventually("it is being judged", || daemon.judges.waiting() == frames).await;
+    }
+    peer.write_all(b"{}\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(daemon.judges.waiting(), ack::FRAMES_OPEN_MAX, "it is read no further");
+    daemon.judges.resume();
+    told(&mut peer, "1\n").await;
 }

@@ -4,6 +4,10 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Daemon, Folder, consentd, wait_until};
 use crate::tools;
@@ -25,6 +29,10 @@ pub(crate) enum When {
     Nth(usize),
     /// Every second one: each is good when it is tried again.
     EverySecond,
+    /// All of them.
+    Every,
+    /// None fails, and each takes so long.
+    Slow(Duration),
 }
 
 impl fmt::Display for Fault {
@@ -33,11 +41,18 @@ impl fmt::Display for Fault {
         match when {
             When::Nth(number) => write!(f, "{call}:error={error}:when={number}"),
             When::EverySecond => write!(f, "{call}:error={error}:when=1+2"),
+            When::Every => write!(f, "{call}:error={error}"),
+            When::Slow(by) => write!(f, "{call}:delay_enter={}", by.as_micros()),
         }
     }
 }
 
 impl Fault {
+    /// A call that succeeds, but slowly.
+    pub(crate) fn slow(call: &'static str, by: Duration) -> Self {
+        Self { call, error: "", when: When::Slow(by) }
+    }
+
     /// What the system says of it.
     pub(crate) fn message(&self) -> &'static str {
         match self.error {
@@ -107,8 +122,19 @@ impl Tracer {
         std::fs::read_to_string(&self.trace).unwrap_or_default()
     }
 
-    /// Whether this machine lets a process be traced.
+    /// Whether this machine lets a process be traced; where it must (`CI=true`) and does not, the test
+    /// fails.
     pub(crate) fn is_permitted() -> bool {
+        let can = Self::can_trace();
+        let must = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(can || !must, "strace can't trace here (ptrace is not permitted), so no faults");
+        if !can {
+            eprintln!("NOT TESTED: strace can't trace here (ptrace is not permitted)");
+        }
+        can
+    }
+
+    fn can_trace() -> bool {
         let mut command = tools::strace();
         command.args(["-o", "/dev/null", "-e", "inject=getpid:error=EIO"]).arg("/bin/true");
         command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -118,7 +144,12 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // It ends with the daemon, which may go on for a moment.
+        // So that it lets go of a daemon that runs; with the daemon it has ended already.
+        let _ = kill_process(Pid::from_child(&child), Signal::INT);
+        let until = Instant::now() + Duration::from_secs(2);
+        while child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
+            sleep(Duration::from_millis(5));
+        }
         let _ = child.kill();
         let _ = child.wait();
     }
