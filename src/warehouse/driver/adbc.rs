@@ -106,12 +106,16 @@ impl Adbc {
 }
 
 impl Adbc {
-    /// Runs a statement that may take as long as a query does.
-    fn execute_unless_ended(&mut self, sql: &str) -> Result<(), Error> {
+    /// Runs a statement that has no rows; one that `may_be_ended` may take as long as a query does.
+    fn run(&mut self, sql: &str, may_be_ended: bool) -> Result<(), Error> {
         let secrets = self.secrets.clone();
-        let failed = |error: AdbcError| secrets.failed("the database", &error, false);
+        let failed = |mut error: AdbcError| {
+            // A driver may repeat what it was asked in front of what the database says, however long it is.
+            error.message = error.message.replace(sql, "...");
+            secrets.failed("the database", &error, false)
+        };
         let mut statement = self.statement(sql, BATCH_BYTES_HINT).map_err(failed)?;
-        if !self.interrupt.begin(statement.get_cancel_handle()) {
+        if may_be_ended && !self.interrupt.begin(statement.get_cancel_handle()) {
             return Err(ended());
         }
         statement.execute_update().map(drop).map_err(failed)
@@ -128,25 +132,18 @@ impl Connection for Adbc {
     }
 
     fn execute(&mut self, sql: &str) -> Result<(), Error> {
-        let done = self
-            .statement(sql, BATCH_BYTES_HINT)
-            .and_then(|mut statement| statement.execute_update());
-        done.map(drop).map_err(|mut error| {
-            // A driver may repeat what it was asked in front of what the database says, however long it is.
-            error.message = error.message.replace(sql, "...");
-            self.secrets.failed("the database", &error, false)
-        })
+        self.run(sql, false)
     }
 
     fn create_as(&mut self, table: &str, sql: &str) -> Result<(), Error> {
         // The query may end with a comment.
         let create = format!("create table {table} as\n{sql}\n");
         if self.dialect != Dialect::Postgres {
-            return self.execute_unless_ended(&create);
+            return self.run(&create, true);
         }
         // The server goes on with what a client has asked that is dead: without its commit it is undone.
         self.execute("begin")?;
-        let done = self.execute_unless_ended(&create).and_then(|()| self.execute("commit"));
+        let done = self.run(&create, true).and_then(|()| self.execute("commit"));
         if done.is_err() {
             // If this fails, too, the connection is lost, and with it the transaction.
             let _ = self.execute("rollback");
