@@ -63,30 +63,28 @@ impl Answers {
         self.unsent.push(b'\n');
     }
 
-    /// Waits until more is settled, and told. Cancel safe.
+    /// Waits until more frames are settled, and told if there is a line in them. Cancel safe.
+    ///
+    /// It returns also if there is none: with the last blank lines, nothing more may be waited for.
     ///
     /// # Errors
     /// [`Lost`]; the connection has to be closed.
     pub(super) async fn advance(&mut self, socket: &UnixStream) -> Result<(), Lost> {
-        loop {
-            if !self.unsent.is_empty() {
-                return self.send(socket).await;
-            }
+        if self.unsent.is_empty() {
+            let before = self.open.len();
             self.write_settled()?;
-            if !self.unsent.is_empty() {
-                continue;
-            }
-            match self.open.front_mut() {
-                Some(Open::Frame(report)) => {
-                    let report = report.await.map_err(|_| Lost::NotStored)?;
-                    // It can't be waited for twice.
-                    self.open.pop_front();
-                    self.write(&[answer_of(&report)]);
-                }
-                Some(Open::Oversized) => {}
-                None => pending().await,
+            if self.open.len() == before {
+                // Those that were too long were written.
+                let Some(Open::Frame(report)) = self.open.front_mut() else {
+                    return pending().await;
+                };
+                let report = report.await.map_err(|_| Lost::NotStored)?;
+                // It can't be waited for twice.
+                self.open.pop_front();
+                self.write(&[answer_of(&report)]);
             }
         }
+        self.send(socket).await
     }
 
     /// Waits until everything is settled and told.
@@ -175,5 +173,40 @@ fn kind(kind: &LineOutcome) -> Value {
             json!({ "stored": numbers(stored), "refused": numbers(refused) })
         }
         LineOutcome::Rejected(reason) => json!({ "rejected": reason.label() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn blank_lines_alone_are_waited_for_and_then_no_longer() {
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        for is_waited_for in [true, false] {
+            let mut answers = Answers::default();
+            let (settle, report) = oneshot::channel();
+            answers.add_frame(report);
+            let settling = async {
+                if is_waited_for {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                settle.send(Report { lines: 1, ..Report::default() }).unwrap();
+            };
+            let complete = timeout(Duration::from_secs(5), async {
+                let complete = answers.complete(&socket);
+                if is_waited_for {
+                    tokio::join!(complete, settling).0
+                } else {
+                    settling.await;
+                    complete.await
+                }
+            });
+            assert_eq!(complete.await.expect("it ends"), Ok(()));
+        }
     }
 }
