@@ -27,10 +27,10 @@ const CHANGES_BYTES: usize = 64 * 1024;
 /// and its keys.
 const KEYS_BYTES: usize = 16 * 1024;
 
-/// Rows of a window,
-const WINDOW_ROWS: usize = 128 * 1024;
-/// and bytes of their batches.
-const WINDOW_BYTES: usize = 24 * 1024 * 1024;
+/// Rows of a window: the larger, the fewer times is the whole state read,
+const WINDOW_ROWS: usize = 512 * 1024;
+/// and bytes of their batches. Two are in memory: one that is compared, and the next.
+const WINDOW_BYTES: usize = 40 * 1024 * 1024;
 
 /// Longest unique id, as JSON.
 pub const ID_BYTES_MAX: usize = 4096;

@@ -54,8 +54,8 @@ use crate::admin::{Counts, SyncState};
 use crate::config::{Config, Model, ModelConsent, StateIn, Warehouse};
 use crate::warehouse::{self, RowShape};
 
-/// Windows of rows that wait to be compared.
-const WINDOWS_AHEAD: usize = 1;
+/// Windows of rows that wait to be compared, beside the one that comes in.
+const WINDOWS_AHEAD: usize = 0;
 
 /// Waits after a connection to the warehouse was lost: a query is asked once more than these.
 const AGAIN_AFTER: [Duration; 4] = [
