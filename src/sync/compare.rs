@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::thread;
 
 use super::change::{Change, Kind, MessageId, What};
 use super::failed::{Failed, Patience};
@@ -22,8 +23,8 @@ use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
 use crate::warehouse::BoundBatch;
 
-/// Memory that the changes of one part take before they are written out,
-const CHANGES_BYTES: usize = 64 * 1024;
+/// Memory that the changes of one part take at each desk before they are written out,
+const CHANGES_BYTES: usize = 32 * 1024;
 /// and its keys.
 const KEYS_BYTES: usize = 16 * 1024;
 
@@ -31,6 +32,9 @@ const KEYS_BYTES: usize = 16 * 1024;
 const WINDOW_ROWS: usize = 512 * 1024;
 /// and bytes of their batches. Two are in memory: one that is compared, and the next.
 const WINDOW_BYTES: usize = 40 * 1024 * 1024;
+
+/// So many changed rows of a window are put aside by two threads.
+const CHANGED_APART: usize = 4096;
 
 /// Longest unique id, as JSON.
 pub const ID_BYTES_MAX: usize = 4096;
@@ -54,21 +58,33 @@ pub(super) struct Comparison<'m> {
 
 /// What differs from the last sync.
 pub(super) struct Difference<'m> {
-    model: &'m Model,
     snapshot: Snapshot,
     basis: Basis<'m>,
     /// Rows that are to be sent or noted.
-    changes: Scatter,
+    desks: [Desk; 2],
     found: u64,
     /// Whether the decision on each of them depends on what the row grants alone.
     is_decided_by_grants: bool,
+}
+
+/// Where one thread writes changes down.
+struct Desk {
+    changes: Scatter,
     /// Reused from row to row.
     id: Vec<u8>,
     line: Vec<u8>,
 }
 
+impl Desk {
+    fn new(folder: &Path) -> Self {
+        let changes = Scatter::new(folder, CHANGES_BYTES);
+        Self { changes, id: Vec::new(), line: Vec::new() }
+    }
+}
+
 /// What rows are compared with beside their last content.
 pub(super) struct Basis<'m> {
+    pub(super) model: &'m Model,
     pub(super) generation: u32,
     /// Whether the grants that are known are of the same categories.
     pub(super) same_categories: bool,
@@ -118,12 +134,8 @@ impl Window<'_> {
 }
 
 impl<'m> Comparison<'m> {
-    pub(super) fn new(
-        model: &'m Model,
-        snapshot: Snapshot,
-        basis: Basis<'m>,
-        folder: &Path,
-    ) -> Self {
+    pub(super) fn new(snapshot: Snapshot, basis: Basis<'m>, folder: &Path) -> Self {
+        let model = basis.model;
         Self {
             model,
             generation: basis.generation,
@@ -134,14 +146,11 @@ impl<'m> Comparison<'m> {
             id: Vec::new(),
             content: Vec::new(),
             difference: Difference {
-                model,
                 snapshot,
                 basis,
-                changes: Scatter::new(folder, CHANGES_BYTES),
+                desks: [Desk::new(folder), Desk::new(folder)],
                 found: 0,
                 is_decided_by_grants: true,
-                id: Vec::new(),
-                line: Vec::new(),
             },
         }
     }
@@ -210,7 +219,7 @@ impl<'m> Comparison<'m> {
                 Ok::<_, Ended>(found || !Ids::of(keys).repeated.is_empty())
             })
         };
-        let (one, other) = std::thread::scope(|scope| {
+        let (one, other) = thread::scope(|scope| {
             let other = scope.spawn(|| look(PARTS / 2..PARTS));
             (look(0..PARTS / 2), other.join())
         });
@@ -231,12 +240,16 @@ impl<'m> Comparison<'m> {
     /// # Errors
     /// The disk.
     pub(super) fn changes(&self, slice: Slice) -> Result<Vec<u8>, Ended> {
-        changes_of(&self.difference.changes, slice)
+        let mut changes = Vec::new();
+        for desk in &self.difference.desks {
+            changes.append(&mut changes_of(&desk.changes, slice)?);
+        }
+        Ok(changes)
     }
 
     /// Bytes of the changes whose keys begin with the same byte, at most.
     pub(super) fn largest_changes(&self) -> usize {
-        self.difference.changes.largest()
+        self.difference.desks.iter().map(|desk| desk.changes.largest()).sum()
     }
 }
 
@@ -329,7 +342,27 @@ impl Difference<'_> {
         let mut changed = self.find_changed(&rows, told)?;
         // Read in the order in which they lie in memory, which is several times faster.
         changed.sort_unstable_by_key(|changed| (changed.row.batch, changed.row.row));
-        changed.iter().try_for_each(|one| self.put_aside(one, &batches[one.row.batch], told))
+        let Self { basis, desks: [desk, other_desk], .. } = self;
+        let write = |desk: &mut Desk, changed: &[Changed<'_>], told: &mut Told| {
+            changed
+                .iter()
+                .try_for_each(|one| desk.put_aside(basis, one, &batches[one.row.batch], told))
+        };
+        if changed.len() < CHANGED_APART {
+            return write(desk, &changed, told);
+        }
+        let (front, back) = changed.split_at(changed.len() / 2);
+        thread::scope(|scope| {
+            let mut other_told = told.another();
+            let other = scope.spawn(|| {
+                write(other_desk, back, &mut other_told)?;
+                Ok::<_, Ended>(other_told)
+            });
+            write(desk, front, told)?;
+            let died = |_| Ended::Lost("a thread that puts rows aside died".to_owned());
+            told.add(other.join().map_err(died)??);
+            Ok(())
+        })
     }
 
     /// The rows that are to be put aside, of rows in the order of their keys.
@@ -349,10 +382,10 @@ impl Difference<'_> {
                 let hash = known.peek().filter(|(key, _)| **key == row.key).map(|(_, hash)| *hash);
                 self.found += u64::from(hash.is_some());
                 let is_same = hash == Some(&row.hash);
-                let is_due = is_same && self.is_due(&row.key);
+                let is_due = is_same && self.basis.is_due(&row.key);
                 // Who was off when a consent ended has to be told now.
                 let is_watched = !self.basis.newly_on.is_empty()
-                    && self.model.on_withdrawal == OnWithdrawal::Delete;
+                    && self.basis.model.on_withdrawal == OnWithdrawal::Delete;
                 if is_same && !is_due && !is_watched {
                     told.counts.unchanged += 1;
                     continue;
@@ -386,9 +419,12 @@ impl Difference<'_> {
         }
         Ok(changed)
     }
+}
 
+impl Desk {
     fn put_aside(
         &mut self,
+        basis: &Basis<'_>,
         changed: &Changed<'_>,
         batch: &BoundBatch<'_>,
         told: &mut Told,
@@ -399,10 +435,10 @@ impl Difference<'_> {
         let (what, kind) = match (before, *unchanged) {
             (_, Some(what)) => (what, Kind::Unchanged),
             (Some(known), None) => {
-                let kind = self.kind(known, granted);
-                (self.what(kind, known), kind)
+                let kind = basis.kind(known, granted);
+                (basis.what(kind, known), kind)
             }
-            (None, None) if self.model.send.added => (What::Add, Kind::Added),
+            (None, None) if basis.model.send.added => (What::Add, Kind::Added),
             (None, None) => (What::Note, Kind::Added),
         };
         let is_sent = !matches!(what, What::Note | What::Judge);
@@ -411,7 +447,7 @@ impl Difference<'_> {
             Some(known) if unchanged.is_some() || !is_sent => known.message,
             // Sent once more, it has the same.
             Some(known) if known.sent == Some(row.hash) => known.message,
-            _ => message(&row.key, &row.hash, before, self.basis.begun),
+            _ => message(&row.key, &row.hash, before, basis.begun),
         };
         let Self { id, line, .. } = self;
         id.clear();
@@ -421,7 +457,7 @@ impl Difference<'_> {
             let message_id = MessageId::new(&row.key, &message);
             batch.event(row.row, message_id.as_str(), line);
         }
-        let bytes_max = self.model.limits.row_bytes.min(self.basis.max_event_bytes);
+        let bytes_max = basis.model.limits.row_bytes.min(basis.max_event_bytes);
         let what = if line.len() > bytes_max {
             let why = format!("an event of {} bytes, more than {bytes_max}", line.len());
             *line = why.into_bytes();
@@ -434,17 +470,19 @@ impl Difference<'_> {
         let change = Change { what, kind, key, hash, message, granted, id, line };
         self.changes.push(key[0], |into| change.write(into)).map_err(put_aside)
     }
+}
 
+impl Basis<'_> {
     fn is_due(&self, key: &Key) -> bool {
-        let Basis { failed, patience, now, on, .. } = &self.basis;
+        let Self { failed, patience, now, on, .. } = self;
         failed.get(key).is_some_and(|list| list.iter().any(|one| patience.is_due(one, *now, on)))
     }
 
     /// One that has a consent again that it had not is as good as new to some destination.
     fn kind(&self, known: &Known, granted: [u64; 4]) -> Kind {
         let again = granted.iter().zip(known.granted).any(|(now, before)| now & !before != 0);
-        let is_new = known.is_gone() || known.generation != self.basis.generation;
-        if is_new || (again && self.basis.same_categories) { Kind::Added } else { Kind::Updated }
+        let is_new = known.is_gone() || known.generation != self.generation;
+        if is_new || (again && self.same_categories) { Kind::Added } else { Kind::Updated }
     }
 
     fn what(&self, kind: Kind, known: &Known) -> What {

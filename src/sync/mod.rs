@@ -1,7 +1,7 @@
 //! One sync of a model: rows of the warehouse against the last state, and what changed to the daemon.
 //!
 //! Runs in a process of its own (`consentd sync-child`), which the daemon starts. Owns the state of the
-//! last sync (`store.rs`), the comparison (`compare.rs`), what of it the warehouse can do (`elsewhere.rs`),
+//! last sync (`store.rs`, `save.rs`), the comparison (`compare.rs`), what of it the warehouse can do (`elsewhere.rs`),
 //! the order in which changes are sent (`part.rs`, `announce.rs`, `send.rs`) and what becomes of those that a
 //! dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
 //! every event, and the daemon says what became of each line.
@@ -18,9 +18,11 @@ mod deaf;
 mod elsewhere;
 mod failed;
 mod fetch;
+mod group;
 mod known;
 mod link;
 mod part;
+mod save;
 mod scatter;
 mod send;
 mod slice;
@@ -184,6 +186,7 @@ fn sync(
         let (failed, on) = (&failed, &on);
         let newly_on = newly_on.clone();
         let basis = Basis {
+            model,
             generation,
             same_categories,
             failed,
@@ -194,7 +197,7 @@ fn sync(
             begun,
             newly_on,
         };
-        Ok(Comparison::new(model, store.snapshot()?, basis, &errand.state_dir))
+        Ok(Comparison::new(store.snapshot()?, basis, &errand.state_dir))
     })?;
     let made = query.made.take();
     if !errand.dry_run {

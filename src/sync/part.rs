@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::change::{Change, Kind, What};
 use super::compare::{Comparison, Ids};
+use super::group::Group;
 use super::known::{Key, Known, UNCERTAIN};
 use super::link::Ended;
 use super::slice::Slice;
-use super::store::{Group, Snapshot};
+use super::store::Snapshot;
 use super::told::Told;
 use super::under_way::Note;
 use crate::warehouse::Blank;

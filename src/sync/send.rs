@@ -15,11 +15,12 @@ use super::announce::{Announcer, slicing};
 use super::change::{Change, MessageId, What};
 use super::compare::Comparison;
 use super::failed::{self, EVERYWHERE, Failed, Patience};
+use super::group::Group;
 use super::known::{Digest, Key, Known, UNCERTAIN};
 use super::link::{Ended, Link, Outcome};
 use super::part::{Part, both};
 use super::slice::{Slice, Slicing};
-use super::store::{Group, Store};
+use super::store::Store;
 use super::told::Told;
 use crate::config::{Model, OnWithdrawal};
 use crate::warehouse::{Blank, Granted, deletion};
@@ -540,14 +541,17 @@ impl<'s> Sending<'s> {
     fn close_groups(&mut self, max: usize) -> Result<(), Ended> {
         let is_done = |(slice, working): (&Slice, &Working)| (working.open == 0).then_some(*slice);
         let done: Vec<Slice> = self.groups.iter().filter_map(is_done).collect();
-        if done.len() > max {
-            if !self.around.dry_run {
-                done.iter().for_each(|slice| self.store.end_under_way(*slice));
-            }
-            self.save()?;
-            self.groups.retain(|_, working| working.open > 0);
+        if done.len() <= max || done.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut groups = Vec::with_capacity(done.len());
+        for slice in done {
+            groups.extend(self.groups.remove(&slice).map(|working| working.group));
+            if !self.around.dry_run {
+                self.store.end_under_way(slice);
+            }
+        }
+        if self.around.dry_run { Ok(()) } else { Ok(self.store.save_later(groups)?) }
     }
 
     fn save(&mut self) -> Result<(), Ended> {

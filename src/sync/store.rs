@@ -23,9 +23,11 @@ use redb::{
 };
 
 use super::failed::{self, Failed};
+use super::group::Group;
 use super::known::{Digest, Key, Known, Reader};
 use super::link::Ended;
-use super::slice::{BYTE_PARTS, Slice, part_of};
+use super::save::{Beside, Saver};
+use super::slice::Slice;
 
 /// Hashes of rows by part.
 const HASHES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("hashes");
@@ -69,6 +71,12 @@ pub(super) type Heard = BTreeMap<u32, u64>;
 #[derive(Debug)]
 pub(super) struct StateError(String);
 
+impl StateError {
+    pub(super) fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
+
 impl Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -81,58 +89,6 @@ impl From<StateError> for Ended {
     }
 }
 
-/// The rows of a slice; what was changed of them is written back.
-#[derive(Default)]
-pub(super) struct Group {
-    slice: Slice,
-    rows: BTreeMap<Key, Known>,
-    /// The parts that were changed, and how many rows they had.
-    touched: u64,
-    count: usize,
-}
-
-impl Group {
-    /// A row.
-    pub(super) fn get(&self, key: &Key) -> Option<&Known> {
-        self.rows.get(key)
-    }
-
-    /// How many rows there are.
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Puts a row, or takes it out.
-    pub(super) fn put(&mut self, key: Key, row: Option<Known>) {
-        self.touched |= 1 << (part_of(&key) % BYTE_PARTS);
-        match row {
-            Some(row) => drop(self.rows.insert(key, row)),
-            None => drop(self.rows.remove(&key)),
-        }
-    }
-
-    /// Both values of a part, in the place of what is there.
-    fn encode(&self, part: u32, hashes: &mut Vec<u8>, rows: &mut Vec<u8>) {
-        hashes.clear();
-        rows.clear();
-        let (mut low, mut high) = ([0; 16], [u8::MAX; 16]);
-        low[0] = (part / BYTE_PARTS) as u8;
-        high[0] = low[0];
-        low[1] = ((part % BYTE_PARTS) << 2) as u8;
-        high[1] = low[1] | 3;
-        for (key, known) in self.rows.range(low..=high) {
-            hashes.extend_from_slice(key);
-            hashes.extend_from_slice(&known.hash);
-            rows.extend_from_slice(key);
-            let start = rows.len();
-            rows.extend_from_slice(&[0; 4]);
-            known.encode(rows);
-            let len = (rows.len() - start - 4) as u32;
-            rows[start..start + 4].copy_from_slice(&len.to_le_bytes());
-        }
-    }
-}
-
 /// The state of one model.
 pub(super) struct Store {
     file: Arc<StateFile>,
@@ -142,6 +98,7 @@ pub(super) struct Store {
     under_way: BTreeSet<Slice>,
     /// Whether who was told is not certain in this sync.
     is_unheard: bool,
+    saver: Saver,
 }
 
 /// What of the state can be used from any thread.
@@ -192,7 +149,8 @@ impl Store {
         // Reading needs the tables to be there.
         file.write(|_| Ok(())).map_err(|error| failed(&error))?;
         let (failed, under_way) = (HashMap::new(), BTreeSet::new());
-        Ok(Self { file, failed, under_way, is_unheard: false })
+        let saver = Saver::default();
+        Ok(Self { file, failed, under_way, is_unheard: false, saver })
     }
 
     /// The rows as they are now.
@@ -370,42 +328,28 @@ impl Store {
         &mut self,
         groups: impl Iterator<Item = &'g mut Group>,
     ) -> Result<(), StateError> {
-        let mut groups: Vec<&mut Group> = groups.filter(|group| group.touched != 0).collect();
-        let is_idle = self.failed.is_empty() && self.under_way.is_empty();
-        if groups.is_empty() && is_idle {
+        // What was to be saved later is older.
+        self.saver.wait()?;
+        let mut groups: Vec<&mut Group> = groups.filter(|group| group.is_changed()).collect();
+        let beside = self.take_beside();
+        if groups.is_empty() && beside.is_empty() {
             return Ok(());
         }
-        let failed = std::mem::take(&mut self.failed);
-        let under_way = std::mem::take(&mut self.under_way);
-        let done = self.file.write(|writing| {
-            let mut change = 0;
-            for group in &mut groups {
-                write_group(writing, group)?;
-                change += group.rows.len() as i64 - group.count as i64;
-                group.count = group.rows.len();
-            }
-            let mut about = writing.open_table(ABOUT)?;
-            let count = about.get(COUNT)?.map_or(0, |it| number(it.value()));
-            let count = count.saturating_add_signed(change);
-            about.insert(COUNT, count.to_le_bytes().as_slice())?;
-            if self.is_unheard {
-                about.remove(HEARD)?;
-            }
-            let mut table = writing.open_table(FAILED)?;
-            for (key, list) in &failed {
-                if list.is_empty() {
-                    table.remove(key)?;
-                } else {
-                    table.insert(key, failed::encode(list).as_slice())?;
-                }
-            }
-            let mut table = writing.open_table(UNDER_WAY)?;
-            for slice in &under_way {
-                table.remove(slice.number())?;
-            }
-            Ok(())
-        });
-        done.map_err(|error| unwritable(&self.file.path, &error))
+        self.file.save(&mut groups, &beside)
+    }
+
+    /// As [`Self::save`], of groups that are done, on a thread of its own: the next save waits for it.
+    pub(super) fn save_later(&mut self, groups: Vec<Group>) -> Result<(), StateError> {
+        let beside = self.take_beside();
+        self.saver.save_later(&self.file, groups, beside)
+    }
+
+    fn take_beside(&mut self) -> Beside {
+        Beside {
+            failed: std::mem::take(&mut self.failed),
+            settled: std::mem::take(&mut self.under_way),
+            is_unheard: self.is_unheard,
+        }
     }
 }
 
@@ -424,6 +368,42 @@ impl StateFile {
             rows,
             count,
         })
+    }
+
+    /// Makes these groups and what goes with them durable, in one step.
+    pub(super) fn save(
+        &self,
+        groups: &mut [&mut Group],
+        beside: &Beside,
+    ) -> Result<(), StateError> {
+        let done = self.write(|writing| {
+            let mut more = 0;
+            for group in groups {
+                write_group(writing, group)?;
+                more += group.written();
+            }
+            let mut about = writing.open_table(ABOUT)?;
+            let count = about.get(COUNT)?.map_or(0, |it| number(it.value()));
+            let count = count.saturating_add_signed(more);
+            about.insert(COUNT, count.to_le_bytes().as_slice())?;
+            if beside.is_unheard {
+                about.remove(HEARD)?;
+            }
+            let mut table = writing.open_table(FAILED)?;
+            for (key, list) in &beside.failed {
+                if list.is_empty() {
+                    table.remove(key)?;
+                } else {
+                    table.insert(key, failed::encode(list).as_slice())?;
+                }
+            }
+            let mut table = writing.open_table(UNDER_WAY)?;
+            for slice in &beside.settled {
+                table.remove(slice.number())?;
+            }
+            Ok(())
+        });
+        done.map_err(|error| unwritable(&self.path, &error))
     }
 
     /// Makes durable what is about to be sent of the rows of these slices, and how many syncs began to send.
@@ -460,11 +440,10 @@ impl StateFile {
     }
 }
 
-fn write_group(writing: &WriteTransaction, group: &mut Group) -> Result<(), redb::Error> {
+fn write_group(writing: &WriteTransaction, group: &Group) -> Result<(), redb::Error> {
     let (mut hashes, mut rows) = (writing.open_table(HASHES)?, writing.open_table(ROWS)?);
     let (mut its_hashes, mut its_rows) = (Vec::new(), Vec::new());
-    let is_touched = |part: &u32| group.touched >> (part % BYTE_PARTS) & 1 == 1;
-    for part in group.slice.parts().filter(is_touched) {
+    for part in group.changed_parts() {
         group.encode(part, &mut its_hashes, &mut its_rows);
         if its_rows.is_empty() {
             hashes.remove(part)?;
@@ -474,7 +453,6 @@ fn write_group(writing: &WriteTransaction, group: &mut Group) -> Result<(), redb
             rows.insert(part, its_rows.as_slice())?;
         }
     }
-    group.touched = 0;
     Ok(())
 }
 
@@ -508,8 +486,7 @@ impl Snapshot {
         for part in slice.parts() {
             rows.extend(self.rows(part)?);
         }
-        let count = rows.len();
-        Ok(Group { slice, rows, touched: 0, count })
+        Ok(Group::new(slice, rows))
     }
 
     /// The keys of a slice, ascending.
@@ -581,7 +558,7 @@ fn unwritable(path: &Path, error: &dyn Display) -> StateError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::slice::Slicing;
+    use crate::sync::slice::{Slicing, part_of};
 
     fn row(id: &str) -> Known {
         Known { id: id.into(), held: vec![3, 7], hash: [9; 16], ..Known::default() }

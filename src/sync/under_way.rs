@@ -12,11 +12,12 @@ use std::collections::HashMap;
 
 use super::change::{Change, What};
 use super::failed::{EVERYWHERE, Failed};
+use super::group::Group;
 use super::known::{Known, Reader, UNCERTAIN};
 use super::link::{Ended, Link, Outcome};
 use super::part::{Grants, both};
 use super::send::Mark;
-use super::store::{Group, Store};
+use super::store::Store;
 use crate::warehouse::{Blank, Granted};
 
 /// A note that is being written.
