@@ -32,8 +32,12 @@ fn path(folder: &Path, model: &str) -> PathBuf {
 /// # Errors
 /// The file is there and can't be read.
 pub(super) fn read(folder: &Path, model: &str) -> io::Result<Vec<SyncRecord>> {
-    match fs::read_to_string(path(folder, model)) {
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+    match fs::read(path(folder, model)) {
+        // Damage costs the lines that it is in, and not the start of the daemon.
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -132,7 +136,11 @@ mod tests {
         let mut history = History::open(folder.path(), "m").unwrap();
         history.put(record("1", SyncState::Done)).save().unwrap();
         let path = folder.path().join("m.history");
-        fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"sync\":\"2").unwrap();
-        assert_eq!(read(folder.path(), "m").unwrap().len(), 1);
+        let whole = fs::read(&path).unwrap();
+        let damages: [&[u8]; 3] = [b"{\"sync\":\"2", b"\xFF\xFE\n", b"{\"sync\":\"\xC3"];
+        for damage in damages {
+            fs::write(&path, [&whole, damage].concat()).unwrap();
+            assert_eq!(read(folder.path(), "m").unwrap().len(), 1);
+        }
     }
 }
