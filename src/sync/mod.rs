@@ -147,10 +147,8 @@ fn sync(
     if !errand.dry_run && !welcome.rejections.is_empty() {
         link.rejections_taken(welcome.rejections.len())?;
     }
-    let generation = match (errand.full, errand.dry_run) {
-        (true, true) => store.generation(false)?.wrapping_add(1),
-        (full, _) => store.generation(full)?,
-    };
+    // In force only once the query has ended well: if it fails, nothing is forgotten.
+    let generation = store.generation()?.wrapping_add(errand.full.into());
     let categories = categories(model);
     let same_categories = store.has_categories(&categories)?;
     let max_event_bytes = welcome.max_event_bytes;
@@ -202,6 +200,9 @@ fn sync(
     }
     told.counts.phase = "send".to_owned();
     if !errand.dry_run {
+        if errand.full {
+            store.begin_generation(generation)?;
+        }
         // Whether or not this one ends: what is noted from now on the others have not heard.
         store.note_heard(&still, same_categories.then_some(&*categories))?;
     }
