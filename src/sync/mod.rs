@@ -51,7 +51,7 @@ use self::slice::Slicing;
 use self::store::{Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
-use crate::config::{Config, Model, ModelConsent, StateIn, Warehouse};
+use crate::config::{Config, Model, ModelConsent, OnWithdrawal, StateIn, Warehouse};
 use crate::warehouse::{self, RowShape};
 
 /// Windows of rows that wait to be compared.
@@ -163,7 +163,7 @@ fn sync(
     let heard_before = store.heard()?;
     // Whom deletions can't reach is told later, too, as one that is off.
     let hears = welcome.destinations.iter().filter(|named| !deaf.contains_key(&named.id));
-    let mut heard: Heard = hears.map(|named| (named.id, named.consent)).collect();
+    let mut heard: Heard = hears.map(|named| (named.id, rules_of(model, named))).collect();
     let (still, new): (Heard, Heard) =
         heard.iter().partition(|(id, consent)| heard_before.get(id) == Some(consent));
     let newly_on: Vec<u32> = new.into_keys().collect();
@@ -292,6 +292,14 @@ fn take_rejections(
         store.save(std::iter::empty())?;
     }
     Ok(all)
+}
+
+/// Names what a destination is told of: under other rules, it has not heard what it should.
+fn rules_of(model: &Model, named: &Named) -> u64 {
+    match model.on_withdrawal {
+        OnWithdrawal::Ignore => named.consent,
+        OnWithdrawal::Delete => !named.consent,
+    }
 }
 
 /// Which grants are kept of rows, in their order.
