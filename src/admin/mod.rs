@@ -7,6 +7,7 @@
 //! What always holds: an answer holds no event and no secret.
 
 mod erase;
+mod guard;
 mod replay;
 mod server;
 mod syncs;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::refuses;
 use super::replay::{Replay, replay};
 use super::syncs::{Syncs, syncs};
 use bytes::Bytes;
@@ -194,6 +195,9 @@ impl Listening {
 
 async fn answer(request: Request<Incoming>, control: &Control) -> Answer {
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    if let Some(why) = refuses(&method, request.headers()) {
+        return error(StatusCode::FORBIDDEN, "forbidden", why);
+    }
     let reading = matches!(method, Method::GET | Method::HEAD);
     let wait = || {
         uri.query().is_some_and(|query| {

@@ -35,6 +35,16 @@ pub enum Nature {
 }
 
 impl Refusal {
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Disabled,
+        Self::Source,
+        Self::Consent,
+        Self::Integrations,
+        Self::Filtered,
+        Self::NotAddressed,
+    ];
+
     /// The name in metrics and `explain`.
     #[must_use]
     pub fn label(self) -> &'static str {

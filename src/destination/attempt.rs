@@ -13,7 +13,7 @@ use super::deliver::Orders;
 use super::erase::{Erasures, erase};
 use super::health::Health;
 use super::queue::{Charge, Outlet};
-use super::rejudge::{Rules, judge_again};
+use super::rejudge::{Refused, Rules, judge_again};
 use super::retry::{self, Outcome};
 use super::sink::Sink;
 use crate::config::Retry;
@@ -54,6 +54,8 @@ struct Parts {
     /// together: a write to the disk for each would take longer than finding them.
     rejected: Vec<Batch>,
     why: String,
+    /// Deletions that are no longer permitted.
+    refused: Refused,
 }
 
 /// Brings `batch` through `sink`, or stops when the orders say so.
@@ -67,8 +69,9 @@ pub(super) async fn settle(shared: Arc<Shared>, mut sink: Sink, batch: Batch) ->
         () = stopped(&mut orders) => {}
         () = shared.leaves_to_log() => {}
     }
-    let Parts { mut waiting, rejected, .. } = parts;
+    let Parts { mut waiting, rejected, refused, .. } = parts;
     waiting.extend(rejected);
+    waiting.extend(refused.into_iter().map(|(_, batch)| batch));
     Settled { sink, left: waiting }
 }
 
@@ -108,7 +111,13 @@ async fn deliver(shared: &Shared, sink: &mut Sink, parts: &mut Parts) {
         let (plan, erasures) = (shared.plans.load(), shared.erasures.load());
         trial.judged_by = plan.table().version();
         erase(batch, &erasures, &shared.keys, shared.outlet.counters()).await;
-        shared.judge(batch).await;
+        shared.judge(batch, &mut parts.refused).await;
+        if !parts.refused.is_empty() {
+            // Not held while they are stored, which may take until the disk has room.
+            drop((plan, erasures));
+            shared.bury_refused(&mut parts.refused).await;
+            continue;
+        }
         if batch.events() == 0 {
             parts.waiting.pop_front();
             continue;
@@ -340,8 +349,8 @@ impl Shared {
         }
     }
 
-    /// Takes out of `batch` what the rules in force do not permit.
-    async fn judge(&self, batch: &mut Batch) {
+    /// Takes out of `batch` what the rules in force do not permit; deletions go to `refused`.
+    async fn judge(&self, batch: &mut Batch, refused: &mut Refused) {
         loop {
             let plan = self.plans.load();
             if was_judged_by(batch, &plan) {
@@ -356,7 +365,7 @@ impl Shared {
                 return;
             }
             // The rules may change while this goes on: look again afterwards.
-            judge_again(batch, &rules, &self.keys, self.outlet.counters()).await;
+            judge_again(batch, &rules, refused, &self.keys, self.outlet.counters()).await;
         }
     }
 
@@ -411,6 +420,16 @@ impl Shared {
         self.bury(Reason::RejectedByDestination, &parts.why, &mut parts.rejected).await;
         for batch in parts.rejected.drain(..) {
             self.drop_batch(DropReason::RejectedByDestination, &batch);
+        }
+    }
+
+    /// Drops deletions that are no longer permitted, once they are dead letters.
+    async fn bury_refused(&self, refused: &mut Refused) {
+        while let Some((refusal, batch)) = refused.last_mut() {
+            let why = "a deletion that the rules in force did not let go out";
+            self.bury(Reason::Refused(*refusal), why, std::slice::from_mut(batch)).await;
+            self.drop_batch(DropReason::from(*refusal), batch);
+            refused.pop();
         }
     }
 

@@ -86,6 +86,13 @@ impl Piece {
         self.looked_at
     }
 
+    /// Some of the lines: whole ones, so many, from here to there in them.
+    pub(super) fn part(&self, lines: Range<usize>, events: u32) -> Self {
+        let start = self.range.start;
+        let range = start + lines.start as u32..start + lines.end as u32;
+        Self { range, events, ..self.clone() }
+    }
+
     /// What is left without the lines for which `is_erased` says so, in order, and how many those are.
     pub(super) fn without(
         &self,
@@ -259,6 +266,12 @@ impl Batch {
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
         self.pieces.iter().filter_map(Piece::received_at).min()
+    }
+
+    /// Adds a piece behind the others.
+    pub(super) fn push(&mut self, piece: Piece) {
+        self.pieces.push(piece);
+        self.sum_up();
     }
 
     /// Puts `next`, what is left of a piece, in its place. With fewer lines the batch is another one

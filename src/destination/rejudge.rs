@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::batch::{Batch, Keys, Piece};
 use super::chunk::{Chunk, Lane};
-use crate::consent::{Address, Judge};
+use crate::consent::{Address, Judge, Nature, Refusal};
 use crate::metrics::{DestinationCounters, DropReason};
 use crate::parse::PADDING;
 use crate::route::DestinationId;
@@ -18,15 +18,22 @@ pub(super) struct Rules {
 }
 
 /// How many lines were dropped, by reason.
-type Dropped = [u32; DropReason::ALL.len()];
+type Dropped = [u32; Refusal::ALL.len()];
+
+/// Deletions that are no longer permitted: at most one batch for each reason.
+///
+/// Whoever sent them has let go of the row when they were stored, and sends them no more. So they are
+/// neither delivered nor dropped until they are kept elsewhere.
+pub(super) type Refused = Vec<(Refusal, Batch)>;
 
 /// Judges every line of `batch` again that was permitted by another table than the one of `rules`.
 ///
-/// Lines that it no longer permits are taken out and counted. Whole at every await: it may be
-/// cancelled there.
+/// Lines that it no longer permits are taken out: events are counted as dropped, deletions go to
+/// `refused`. Whole at every await: it may be cancelled there.
 pub(super) async fn judge_again(
     batch: &mut Batch,
     rules: &Rules,
+    refused: &mut Refused,
     keys: &Keys,
     counters: &DestinationCounters,
 ) {
@@ -40,29 +47,42 @@ pub(super) async fn judge_again(
             position += 1;
             continue;
         }
-        let (next, dropped) = judge_piece(piece, rules, &mut judge, &mut scratch);
+        let Judged { next, dropped, deletions } =
+            judge_piece(piece, rules, &mut judge, &mut scratch);
         let kept = next.is_some();
         piece.settle(dropped.iter().sum());
         batch.replace(position, next, || keys.next());
         position += usize::from(kept);
-        for (reason, events) in DropReason::ALL.into_iter().zip(dropped) {
+        for (refusal, events) in Refusal::ALL.into_iter().zip(dropped) {
             if events > 0 {
-                counters.drop_pending(reason, events);
+                counters.drop_pending(DropReason::from(refusal), events);
+            }
+        }
+        for (refusal, piece) in deletions {
+            match refused.iter_mut().find(|(other, _)| *other == refusal) {
+                Some((_, batch)) => batch.push(piece),
+                None => refused.push((refusal, Batch::new(vec![piece], keys.next()))),
             }
         }
         tokio::task::yield_now().await;
     }
 }
 
-fn judge_piece(
-    piece: &Piece,
-    rules: &Rules,
-    judge: &mut Judge,
-    scratch: &mut Vec<u8>,
-) -> (Option<Piece>, Dropped) {
+/// What became of the lines of a piece.
+struct Judged {
+    /// Those that are permitted.
+    next: Option<Piece>,
+    /// Events that are not,
+    dropped: Dropped,
+    /// and deletions.
+    deletions: Vec<(Refusal, Piece)>,
+}
+
+fn judge_piece(piece: &Piece, rules: &Rules, judge: &mut Judge, scratch: &mut Vec<u8>) -> Judged {
     let table = rules.plan.table();
     let mut lane = Lane::default();
     let mut dropped = Dropped::default();
+    let mut deletions = Vec::new();
     let lines = piece.lines();
     let mut at = 0;
     for run in piece.runs() {
@@ -73,16 +93,19 @@ fn judge_piece(
             scratch.extend_from_slice(&rest[..len]);
             scratch.resize(len + PADDING, 0);
             rest = &rest[len + 1..];
+            let end = at - rest.len();
             // A line that is no longer an event at all (a location was added, and a key in it stands
             // twice) has no consent that could be read.
             let address = Address::stored(run.nature);
             let decision = judge.judge_as(address, scratch, len, run.source, table, |_| {});
-            let permit = decision.map_or(Err(DropReason::Consent), |decision| {
-                Ok(decision.permit_for(rules.destination)?)
-            });
-            match permit {
-                Ok(permit) => lane.append(permit, table, run.source, run.received_at),
-                Err(reason) => dropped[reason as usize] += 1,
+            let permit = decision
+                .map_or(Err(Refusal::Consent), |decision| decision.permit_for(rules.destination));
+            match (permit, run.nature) {
+                (Ok(permit), _) => lane.append(permit, table, run.source, run.received_at),
+                (Err(refusal), Nature::Event) => dropped[refusal as usize] += 1,
+                (Err(refusal), Nature::Deletion) => {
+                    deletions.push((refusal, piece.part(end - len - 1..end, 1)));
+                }
             }
         }
     }
@@ -93,5 +116,5 @@ fn judge_piece(
         let kept = !lane.is_empty();
         kept.then(|| piece.replaced_by(Chunk::rejudged(lane, table.version())))
     };
-    (next, dropped)
+    Judged { next, dropped, deletions }
 }

@@ -135,17 +135,20 @@ pub enum DeadLetterReason {
     RejectedByDestination,
     /// It could not be delivered for as long as `retry.give_up_after`.
     GaveUp,
+    /// A deletion of a warehouse that the rules in force refused when it was to leave.
+    Refused(Refusal),
     /// It was rejected on the way in.
     Rejected(RejectReason),
 }
 
 impl DeadLetterReason {
-    const COUNT: usize = RejectReason::ALL.len() + 2;
+    const COUNT: usize = RejectReason::ALL.len() + Refusal::ALL.len() + 2;
 
     /// Every reason.
     pub fn all() -> impl Iterator<Item = Self> {
         let delivery = [Self::RejectedByDestination, Self::GaveUp];
-        delivery.into_iter().chain(RejectReason::ALL.map(Self::Rejected))
+        let refused = Refusal::ALL.map(Self::Refused);
+        delivery.into_iter().chain(refused).chain(RejectReason::ALL.map(Self::Rejected))
     }
 
     /// The value of the `reason` label.
@@ -154,6 +157,7 @@ impl DeadLetterReason {
         match self {
             Self::RejectedByDestination => DropReason::RejectedByDestination.label(),
             Self::GaveUp => DropReason::GaveUp.label(),
+            Self::Refused(refusal) => DropReason::from(refusal).label(),
             Self::Rejected(reason) => reason.label(),
         }
     }
@@ -162,7 +166,8 @@ impl DeadLetterReason {
         match self {
             Self::RejectedByDestination => 0,
             Self::GaveUp => 1,
-            Self::Rejected(reason) => 2 + reason as usize,
+            Self::Refused(refusal) => 2 + refusal as usize,
+            Self::Rejected(reason) => 2 + Refusal::ALL.len() + reason as usize,
         }
     }
 }

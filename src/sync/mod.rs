@@ -53,7 +53,7 @@ use self::slice::Slicing;
 use self::store::{Heard, Store};
 use self::told::Told;
 use crate::admin::{Counts, SyncState};
-use crate::config::{Config, Model, ModelConsent, StateIn, Warehouse};
+use crate::config::{Config, Model, ModelConsent, OnWithdrawal, StateIn, Warehouse};
 use crate::warehouse::{self, RowShape};
 
 /// Windows of rows that wait to be compared, beside the one that comes in.
@@ -149,10 +149,8 @@ fn sync(
     if !errand.dry_run && !welcome.rejections.is_empty() {
         link.rejections_taken(welcome.rejections.len())?;
     }
-    let generation = match (errand.full, errand.dry_run) {
-        (true, true) => store.generation(false)?.wrapping_add(1),
-        (full, _) => store.generation(full)?,
-    };
+    // In force only once the query has ended well: if it fails, nothing is forgotten.
+    let generation = store.generation()?.wrapping_add(errand.full.into());
     let categories = categories(model);
     let same_categories = store.has_categories(&categories)?;
     let max_event_bytes = welcome.max_event_bytes;
@@ -167,7 +165,7 @@ fn sync(
     let heard_before = store.heard()?;
     // Whom deletions can't reach is told later, too, as one that is off.
     let hears = welcome.destinations.iter().filter(|named| !deaf.contains_key(&named.id));
-    let mut heard: Heard = hears.map(|named| (named.id, named.consent)).collect();
+    let mut heard: Heard = hears.map(|named| (named.id, rules_of(model, named))).collect();
     let (still, new): (Heard, Heard) =
         heard.iter().partition(|(id, consent)| heard_before.get(id) == Some(consent));
     let newly_on: Vec<u32> = new.into_keys().collect();
@@ -205,6 +203,9 @@ fn sync(
     }
     told.counts.phase = "send".to_owned();
     if !errand.dry_run {
+        if errand.full {
+            store.begin_generation(generation)?;
+        }
         // Whether or not this one ends: what is noted from now on the others have not heard.
         store.note_heard(&still, same_categories.then_some(&*categories))?;
     }
@@ -294,6 +295,14 @@ fn take_rejections(
         store.save(std::iter::empty())?;
     }
     Ok(all)
+}
+
+/// Names what a destination is told of: under other rules, it has not heard what it should.
+fn rules_of(model: &Model, named: &Named) -> u64 {
+    match model.on_withdrawal {
+        OnWithdrawal::Ignore => named.consent,
+        OnWithdrawal::Delete => !named.consent,
+    }
 }
 
 /// Which grants are kept of rows, in their order.

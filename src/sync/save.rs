@@ -40,7 +40,12 @@ type Job = (Vec<Group>, Beside);
 
 /// The thread, if it runs.
 #[derive(Default)]
-pub(super) struct Saver(Option<(Sender<Job>, JoinHandle<Result<(), StateError>>)>);
+pub(super) struct Saver(Option<Running>);
+
+struct Running {
+    jobs: Sender<Job>,
+    thread: JoinHandle<Result<(), StateError>>,
+}
 
 impl Saver {
     /// Writes this soon.
@@ -56,7 +61,7 @@ impl Saver {
         if self.0.is_none() {
             self.0 = Some(start(Arc::clone(file))?);
         }
-        if self.0.as_ref().is_some_and(|(jobs, _)| jobs.send((groups, beside)).is_ok()) {
+        if self.0.as_ref().is_some_and(|it| it.jobs.send((groups, beside)).is_ok()) {
             return Ok(());
         }
         // It ends early for an error only.
@@ -69,21 +74,19 @@ impl Saver {
     /// # Errors
     /// The disk.
     pub(super) fn wait(&mut self) -> Result<(), StateError> {
-        let Some((jobs, thread)) = self.0.take() else { return Ok(()) };
+        let Some(Running { jobs, thread }) = self.0.take() else { return Ok(()) };
         drop(jobs);
         thread.join().unwrap_or_else(|_| Err(StateError::new("the thread that saves died")))
     }
 }
 
-fn start(
-    file: Arc<StateFile>,
-) -> Result<(Sender<Job>, JoinHandle<Result<(), StateError>>), StateError> {
+fn start(file: Arc<StateFile>) -> Result<Running, StateError> {
     let (sender, jobs) = bounded(WAITING_MAX);
     let thread = std::thread::Builder::new()
         .name("save".to_owned())
         .spawn(move || save_all(&file, &jobs))
         .map_err(|error| StateError::new(&format!("cannot start a thread: {error}")))?;
-    Ok((sender, thread))
+    Ok(Running { jobs: sender, thread })
 }
 
 fn save_all(file: &StateFile, jobs: &Receiver<Job>) -> Result<(), StateError> {

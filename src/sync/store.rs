@@ -177,16 +177,14 @@ impl Store {
         read().map_err(|error| unreadable(&self.file.path, &error))
     }
 
-    /// The generation in force; `begin` makes it the next one, so that every row counts as changed.
-    pub(super) fn generation(&self, begin: bool) -> Result<u32, StateError> {
-        let bytes = self.about(GENERATION)?;
-        let now = bytes.map_or(0, |bytes| number(&bytes)) as u32;
-        if !begin {
-            return Ok(now);
-        }
-        let next = now.wrapping_add(1);
-        self.set_about(GENERATION, &u64::from(next).to_le_bytes())?;
-        Ok(next)
+    /// The generation in force.
+    pub(super) fn generation(&self) -> Result<u32, StateError> {
+        Ok(self.about(GENERATION)?.map_or(0, |bytes| number(&bytes)) as u32)
+    }
+
+    /// Puts another generation in force: every row of the one before counts as changed.
+    pub(super) fn begin_generation(&self, generation: u32) -> Result<(), StateError> {
+        self.set_about(GENERATION, &u64::from(generation).to_le_bytes())
     }
 
     /// Whether the grants of rows are those of these categories.
@@ -585,8 +583,8 @@ mod tests {
         other.put(keys[4], Some(row("4")));
         let failed = Failed { destination: 3, tries: 1, is_due: true, since: 5 };
         store.put_failed(keys[0], vec![failed]);
-        assert_eq!(store.generation(false).unwrap(), 0);
-        assert_eq!(store.generation(true).unwrap(), 1);
+        assert_eq!(store.generation().unwrap(), 0);
+        store.begin_generation(1).unwrap();
         assert!(!store.has_categories(b"a").unwrap());
         let heard = Heard::from([(3, 1), (7, u64::MAX)]);
         store.complete(&heard, b"a", b"b").unwrap();
@@ -614,7 +612,7 @@ mod tests {
         assert_eq!(snapshot.count(), 5);
         assert_eq!((store.begun().unwrap(), store.under_way().unwrap()), (5, vec![one, two]));
         assert_eq!(store.under_way_of(two).unwrap(), b"two");
-        assert_eq!(store.generation(false).unwrap(), 1);
+        assert_eq!(store.generation().unwrap(), 1);
         assert_eq!(store.failed(10).unwrap(), HashMap::from([(keys[0], vec![failed])]));
         let mut seen = Vec::new();
         snapshot.keys(one, |key| seen.push(*key)).unwrap();

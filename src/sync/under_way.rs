@@ -88,7 +88,7 @@ pub(super) fn recover(store: &mut Store, link: &mut Link<Mark>) -> Result<(), En
         return Ok(());
     }
     let failed = store.failed(usize::MAX)?;
-    let generation = store.generation(false)?;
+    let generation = store.generation()?;
     for slice in slices {
         let bytes = store.under_way_of(slice)?;
         let (events, changes) = read(&bytes);

@@ -70,3 +70,24 @@ fn every_path_answers_and_others_say_what_there_is() {
     assert_eq!((nothing.status, nothing.json()["code"].as_str()), (404, Some("not_found")));
     assert_eq!(daemon.metrics().sum("consentd_reloads_total", &[]), 0);
 }
+
+/// Such requests are all that a page can do to an address that only this machine reaches.
+#[test]
+fn what_a_web_page_sends_changes_nothing() {
+    let folder = Folder::new();
+    let daemon = Daemon::start(&folder, &Config::new("allow").file(&folder, "lake", ""));
+    let admin = daemon.admin();
+    for field in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        for path in ["/reload", "/erase", "/syncs/m", "/syncs/m/cancel", "/dead-letters/replay"] {
+            let answer = request(admin, "POST", path, field, b"{}").unwrap();
+            assert_eq!(
+                (answer.status, &answer.json()["code"]),
+                (403, &"forbidden".into()),
+                "{path}"
+            );
+        }
+        assert_eq!(request(admin, "GET", "/metrics", field, b"").unwrap().status, 200);
+    }
+    assert_eq!(daemon.metrics().sum("consentd_reloads_total", &[]), 0);
+    assert_eq!(request(admin, "POST", "/reload", "", b"").unwrap().status, 200);
+}

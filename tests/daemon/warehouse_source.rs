@@ -471,6 +471,20 @@ fn a_sync_is_cancelled_when_somebody_asks_and_when_the_daemon_stops() {
     let record = stage.finish(&daemon, peer, &json!({ "state": "cancelled", "rows": 1 }));
     assert_eq!(record["state"], "cancelled");
 
+    // One that ends as it was asked to, and is not heard any more.
+    let mut peer = stage.sync(&daemon, "m");
+    assert_eq!(cancel().status, 202);
+    peer.wait_for_cancel();
+    stage.end(1);
+    let errand = peer.errand.clone();
+    drop(peer);
+    let record = ended(&daemon, &errand);
+    assert_eq!(
+        (&record["state"], &record["error"]),
+        (&json!("cancelled"), &json!(null)),
+        "{record}"
+    );
+
     // A child that does not listen is killed.
     let peer = stage.sync(&daemon, "m");
     let pid = stage.pid();

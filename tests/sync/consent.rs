@@ -364,3 +364,24 @@ fn categories_that_are_not_in_force_yet_withdraw_nothing() {
     assert_eq!(world.run("")["state"], "done");
     assert_eq!(world.took("ads"), "1 2");
 }
+
+#[test]
+fn withdrawals_that_were_ignored_are_told_once_they_are_not() {
+    let with = |rule: &str| Model::new().set("on_withdrawal", format!("{rule:?}"));
+    let mut world = World::simple(&table(), with("ignore"));
+    world.sync("rows=4 added=4 refused=3 sent=3");
+    world.sql("update people set ads = false where id = 1");
+    world.sync("rows=4 updated=1 unchanged=3 refused=1 sent=1");
+    assert_eq!(world.took("ads"), "1 2");
+    world.become_model(with("delete"));
+    let record = world.run("");
+    assert_eq!((&record["withdrawn"], &record["sent"]), (&1.into(), &1.into()), "{record}");
+    assert_eq!(world.took("ads"), "-1");
+    world.sync("rows=4 unchanged=4");
+    // Once is enough.
+    world.become_model(with("ignore"));
+    world.sync("rows=4 unchanged=4");
+    world.become_model(with("delete"));
+    assert_eq!(world.run("")["withdrawn"], 0);
+    assert_eq!(world.took("ads"), "");
+}

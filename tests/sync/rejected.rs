@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::harness::{Config, Folder, HttpSink, Reply, wait_for};
+use crate::harness::{Config, Folder, HttpSink, Reply, request, wait_for};
 use crate::world::{Model, PEOPLE, World, samples, short};
 
 /// Takes no batch that holds one of these rows.
@@ -253,4 +253,51 @@ fn a_row_that_is_rejected_after_it_has_changed_was_never_there() {
     refuse(&sink, &[]);
     world.run("");
     assert_eq!(short(&sink.take()), "1 3");
+}
+
+/// `strict`, with these rules more, and the file.
+fn strict(url: String, rules: &'static str) -> impl Fn(&Folder, Config) -> Config {
+    move |folder, config| {
+        let config = config.file(folder, "ads", "categories = [\"Ads\"]");
+        config.http("strict", &url, format!("categories = [\"Stats\"]\n{rules}"))
+    }
+}
+
+/// Nobody sends it again by himself: the state has let go of the row.
+#[test]
+fn a_deletion_that_is_refused_when_it_is_to_leave_is_kept() {
+    for (rules, reason, left, from_log) in [
+        ("enabled = false", "disabled", 0, false),
+        ("enabled = false", "disabled", 0, true),
+        ("types = [\"identify\"]", "filtered", 1, false),
+        ("types = [\"identify\"]", "filtered", 1, true),
+    ] {
+        let (mut world, sink) = world(Model::new());
+        let url = sink.url();
+        world.sync("rows=3 added=3 sent=3");
+        sink.take();
+        sink.answer(|_| Reply::now(503));
+        world.sql("update people set plan = 'z' where id = 1; delete from people where id = 2");
+        sync_alone(&world);
+        if from_log {
+            world.write_config(Model::new(), strict(url.clone(), rules));
+            assert_eq!(world.stop().code, Some(0));
+            world.start();
+        } else {
+            world.finish_with(strict(url.clone(), rules));
+        }
+        let metrics = world.daemon().metrics_where("it is dropped", |metrics| {
+            metrics.dropped("strict", reason) == 2 - left && metrics.pending("strict") == left
+        });
+        let kept = metrics.sum("consentd_dead_letters_total", &[("reason", reason)]);
+        assert_eq!(kept, 1, "{rules}");
+        sink.answer(|_| Reply::now(200));
+        world.finish_with(strict(url, ""));
+        world.arrive();
+        sink.take();
+        let answer = request(world.daemon().admin(), "POST", "/dead-letters/replay", "", b"{}");
+        assert_eq!(answer.unwrap().json()["replayed"], 1, "{rules}");
+        world.arrive();
+        assert_eq!(short(&sink.take()), "-2", "{rules}");
+    }
 }

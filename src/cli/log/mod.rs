@@ -78,7 +78,8 @@ struct FilterArgs {
     /// From this source.
     #[arg(long)]
     source: Option<String>,
-    /// For this reason: `rejected_by_destination`, `gave_up`, or why it was rejected on the way in.
+    /// For this reason: `rejected_by_destination`, `gave_up`, why a deletion of a row was refused when it
+    /// was to leave (`disabled`, `filtered`, ...), or why it was rejected on the way in.
     #[arg(long)]
     reason: Option<String>,
     /// Received then or later, as in `2026-01-31T12:00:00Z`.

@@ -17,6 +17,12 @@ pub(super) struct History {
     records: Vec<SyncRecord>,
 }
 
+/// What was remembered at some time, and is not in the file yet.
+pub(super) struct Unsaved {
+    path: PathBuf,
+    records: Vec<SyncRecord>,
+}
+
 fn path(folder: &Path, model: &str) -> PathBuf {
     folder.join(format!("{model}.history"))
 }
@@ -26,8 +32,12 @@ fn path(folder: &Path, model: &str) -> PathBuf {
 /// # Errors
 /// The file is there and can't be read.
 pub(super) fn read(folder: &Path, model: &str) -> io::Result<Vec<SyncRecord>> {
-    match fs::read_to_string(path(folder, model)) {
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+    match fs::read(path(folder, model)) {
+        // Damage costs the lines that it is in, and not the start of the daemon.
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -52,21 +62,25 @@ impl History {
         &self.records
     }
 
-    /// Adds a record, or puts it in the place of the one of the same sync. Writes a file.
-    ///
-    /// # Errors
-    /// It can't be written; it is remembered as long as the process lives.
-    pub(super) fn put(&mut self, record: SyncRecord) -> io::Result<()> {
+    /// Adds a record, or puts it in the place of the one of the same sync; what is given is to be saved.
+    pub(super) fn put(&mut self, record: SyncRecord) -> Unsaved {
         match self.records.iter_mut().find(|it| it.sync == record.sync) {
             Some(known) => *known = record,
             None => self.records.push(record),
         }
         let surplus = self.records.len().saturating_sub(KEPT_MAX);
         self.records.drain(..surplus);
-        self.save()
+        Unsaved { path: self.path.clone(), records: self.records.clone() }
     }
+}
 
-    fn save(&self) -> io::Result<()> {
+impl Unsaved {
+    /// Writes the file, durably: who is asked about syncs must not wait for that. In the order of the
+    /// changes.
+    ///
+    /// # Errors
+    /// It can't be written; it is remembered as long as the process lives.
+    pub(super) fn save(&self) -> io::Result<()> {
         let mut text = String::new();
         for record in &self.records {
             text += &serde_json::to_string(record)?;
@@ -104,10 +118,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut history = History::open(folder.path(), "m").unwrap();
         for number in 0..KEPT_MAX + 5 {
-            history.put(record(&number.to_string(), SyncState::Running)).unwrap();
-            history.put(record(&number.to_string(), SyncState::Done)).unwrap();
+            history.put(record(&number.to_string(), SyncState::Running)).save().unwrap();
+            history.put(record(&number.to_string(), SyncState::Done)).save().unwrap();
         }
-        history.put(record("last", SyncState::Running)).unwrap();
+        history.put(record("last", SyncState::Running)).save().unwrap();
         let history = History::open(folder.path(), "m").unwrap();
         assert_eq!(history.records().len(), KEPT_MAX);
         assert_eq!(history.records()[0].sync, "6");
@@ -120,9 +134,13 @@ mod tests {
     fn half_a_history_is_better_than_none() {
         let folder = tempfile::tempdir().unwrap();
         let mut history = History::open(folder.path(), "m").unwrap();
-        history.put(record("1", SyncState::Done)).unwrap();
+        history.put(record("1", SyncState::Done)).save().unwrap();
         let path = folder.path().join("m.history");
-        fs::write(&path, fs::read_to_string(&path).unwrap() + "{\"sync\":\"2").unwrap();
-        assert_eq!(read(folder.path(), "m").unwrap().len(), 1);
+        let whole = fs::read(&path).unwrap();
+        let damages: [&[u8]; 3] = [b"{\"sync\":\"2", b"\xFF\xFE\n", b"{\"sync\":\"\xC3"];
+        for damage in damages {
+            fs::write(&path, [&whole, damage].concat()).unwrap();
+            assert_eq!(read(folder.path(), "m").unwrap().len(), 1);
+        }
     }
 }

@@ -61,10 +61,10 @@ impl Shown {
         }
     }
 
-    /// Puts a record into the history, on the disk, too.
-    async fn put(self: &Arc<Self>, record: SyncRecord) {
-        let shown = Arc::clone(self);
-        let putting = tokio::task::spawn_blocking(move || shown.lock().history.put(record));
+    /// Puts a record into the history, on the disk, too. One at a time.
+    async fn put(&self, record: SyncRecord) {
+        let unsaved = self.lock().history.put(record);
+        let putting = tokio::task::spawn_blocking(move || unsaved.save());
         if let Ok(Err(error)) = putting.await {
             warn!("the history of syncs can't be written: {error}");
         }
@@ -279,5 +279,42 @@ fn tell(model: &str, sync: &str, counts: &Counts) {
             model,
             sync, result, rows, added, updated, deleted, unchanged, failed, skipped, "sync ended"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Those who ask run on the threads of everybody.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_asks_about_syncs_does_not_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = Arc::new(Shown::open(folder.path(), "m").unwrap());
+        // Opening it to write waits for a reader: a disk that does not answer.
+        let pipe = folder.path().join("m.history.new");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let record = SyncRecord {
+            sync: "1".to_owned(),
+            by: "schedule".to_owned(),
+            full: false,
+            dry_run: false,
+            start: "2026-01-01T00:00:00Z".to_owned(),
+            end: None,
+            counts: Counts { state: SyncState::Done, ..Counts::default() },
+        };
+        let its = Arc::clone(&shown);
+        let putting = tokio::spawn(async move { its.put(record).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (told, ended) = std::sync::mpsc::channel();
+        let asked = Arc::clone(&shown);
+        std::thread::spawn(move || told.send(asked.status("m", &Schedule::ByHand).history.len()));
+        let ended = ended.recv_timeout(Duration::from_secs(5));
+        // What is written must go on before anything is concluded, or the test would not end.
+        drop(std::fs::read(&pipe));
+        putting.await.unwrap();
+        assert_eq!(ended.unwrap(), 1);
     }
 }

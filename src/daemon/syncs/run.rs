@@ -295,7 +295,12 @@ impl Going {
             (None, None) => "its process is gone".to_owned(),
         };
         if is_asked {
-            return Counts { state: SyncState::Cancelled, error: Some(why), ..self.last };
+            // One that ended as it was asked to need not have been heard: while the log is full, nothing
+            // is read behind the lines that wait for it.
+            let is_orderly = self.killed.is_none()
+                && self.exited.is_some_and(|status| matches!(status.code(), Some(0 | 1)));
+            let error = (!is_orderly).then_some(why);
+            return Counts { state: SyncState::Cancelled, error, ..self.last };
         }
         let connected = if self.is_connected { "" } else { " before it had connected" };
         failed(self.last, format!("{why}{connected}"))

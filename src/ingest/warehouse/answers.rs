@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::ingest::frame::{LineOutcome, Outcomes, Report};
 use crate::log::StableId;
@@ -17,6 +19,9 @@ const FRAMES_OPEN_MAX: usize = 64;
 
 /// Answers are put together in one line up to so much.
 const LINE_BYTES: usize = 64 * 1024;
+
+/// How long the last word to a child that is sent away may take.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// No more lines of this connection can be answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,6 +101,18 @@ impl Answers {
             self.advance(socket).await?;
         }
         Ok(())
+    }
+
+    /// Says why the connection ends, behind the answers to what came before. Does not wait long for
+    /// somebody who does not read, or for what does not get settled.
+    pub(super) async fn take_leave(&mut self, socket: &UnixStream, why: &str) {
+        let leave = async {
+            self.complete(socket).await?;
+            self.say(&json!({ "error": why }).to_string());
+            self.complete(socket).await
+        };
+        // Nobody is left to be told that it went wrong.
+        let _ = timeout(LEAVE_TIME_MAX, leave).await;
     }
 
     /// Writes what is settled by now, up to [`LINE_BYTES`] and one answer more.
@@ -180,6 +197,7 @@ fn kind(kind: &LineOutcome) -> Value {
 mod tests {
     use std::time::Duration;
 
+    use tokio::io::AsyncReadExt as _;
     use tokio::time::{sleep, timeout};
 
     use super::*;
@@ -208,5 +226,28 @@ mod tests {
             });
             assert_eq!(complete.await.expect("it ends"), Ok(()));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_sent_away_is_told_why_and_not_waited_for_long() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        Answers::default().take_leave(&ours, "nonsense").await;
+        drop(ours);
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "{\"error\":\"nonsense\"}\n");
+
+        // It does not read.
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut answers = Answers::default();
+        answers.say(&"x".repeat(16 * 1024 * 1024));
+        timeout(2 * LEAVE_TIME_MAX, answers.take_leave(&ours, "nonsense")).await.unwrap();
+
+        // What it sent is not settled.
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (_report, waiting) = oneshot::channel();
+        let mut answers = Answers::default();
+        answers.add_frame(waiting);
+        timeout(2 * LEAVE_TIME_MAX, answers.take_leave(&ours, "nonsense")).await.unwrap();
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BufMut as _;
-use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -116,9 +115,9 @@ impl Link {
             End::Wrong(why) => {
                 warn!("the connection of a sync is closed: {why}");
                 // What came before made sense, and is answered before.
-                if self.answers.complete(&self.socket).await.is_ok() {
-                    self.answers.say(&json!({ "error": why }).to_string());
-                    let _ = self.answers.complete(&self.socket).await;
+                tokio::select! {
+                    () = self.answers.take_leave(&self.socket, why) => {}
+                    () = close.cancelled() => {}
                 }
             }
             End::Stopping => debug!("the connection of a sync ends with unanswered lines"),
