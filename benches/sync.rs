@@ -238,7 +238,8 @@ fn history(answer: &Value) -> Vec<Value> {
 
 fn ask(method: &str, path: &str) -> Value {
     let mut socket = TcpStream::connect(ADMIN).unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();

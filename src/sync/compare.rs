@@ -31,7 +31,7 @@ const KEYS_BYTES: usize = 16 * 1024;
 /// Rows of a window: the larger, the fewer times is the whole state read,
 const WINDOW_ROWS: usize = 512 * 1024;
 /// and bytes of their batches. Two are in memory: one that is compared, and the next.
-const WINDOW_BYTES: usize = 40 * 1024 * 1024;
+const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 
 /// So many changed rows of a window are put aside by two threads.
 const CHANGED_APART: usize = 4096;
@@ -62,9 +62,35 @@ pub(super) struct Difference<'m> {
     basis: Basis<'m>,
     /// Rows that are to be sent or noted.
     desks: [Desk; 2],
+    rows: u64,
     found: u64,
+    seen: Seen,
     /// Whether the decision on each of them depends on what the row grants alone.
     is_decided_by_grants: bool,
+}
+
+/// Which rows of the last sync have come, by their part and their place in it.
+#[derive(Default)]
+struct Seen {
+    /// One bit for each.
+    bits: Vec<Vec<u64>>,
+    is_any_twice: bool,
+}
+
+impl Seen {
+    fn add(&mut self, part: u32, at: usize) {
+        let part = part as usize;
+        if self.bits.len() <= part {
+            self.bits.resize_with(part + 1, Vec::new);
+        }
+        let bits = &mut self.bits[part];
+        if bits.len() <= at / 64 {
+            bits.resize(at / 64 + 1, 0);
+        }
+        let bit = 1 << (at % 64);
+        self.is_any_twice |= bits[at / 64] & bit != 0;
+        bits[at / 64] |= bit;
+    }
 }
 
 /// Where one thread writes changes down.
@@ -149,7 +175,9 @@ impl<'m> Comparison<'m> {
                 snapshot,
                 basis,
                 desks: [Desk::new(folder), Desk::new(folder)],
+                rows: 0,
                 found: 0,
+                seen: Seen::default(),
                 is_decided_by_grants: true,
             },
         }
@@ -212,6 +240,10 @@ impl<'m> Comparison<'m> {
     /// # Errors
     /// The disk.
     pub(super) fn has_repeated_ids(&self) -> Result<bool, Ended> {
+        let Difference { rows, found, seen, .. } = &self.difference;
+        if rows == found {
+            return Ok(seen.is_any_twice);
+        }
         let look = |mut bytes: Range<usize>| {
             bytes.try_fold(false, |found, byte| {
                 let keys = self.keys.read(byte).map_err(put_aside)?;
@@ -375,12 +407,17 @@ impl Difference<'_> {
         for of_part in rows.chunk_by(|one, other| part_of(&one.key) == part_of(&other.key)) {
             let part = part_of(&of_part[0].key);
             let hashes = self.snapshot.hashes(part)?;
-            let mut known = hashes.pairs().peekable();
+            let mut known = hashes.pairs().enumerate().peekable();
             let mut details = None;
+            self.rows += of_part.len() as u64;
             for row in of_part {
-                while known.next_if(|(key, _)| **key < row.key).is_some() {}
-                let hash = known.peek().filter(|(key, _)| **key == row.key).map(|(_, hash)| *hash);
-                self.found += u64::from(hash.is_some());
+                while known.next_if(|(_, (key, _))| **key < row.key).is_some() {}
+                let same = known.peek().filter(|(_, (key, _))| **key == row.key);
+                if let Some((at, _)) = same {
+                    self.found += 1;
+                    self.seen.add(part, *at);
+                }
+                let hash = same.map(|(_, (_, hash))| *hash);
                 let is_same = hash == Some(&row.hash);
                 let is_due = is_same && self.basis.is_due(&row.key);
                 // Who was off when a consent ended has to be told now.
@@ -580,6 +617,17 @@ mod tests {
     use super::*;
     use crate::sync::slice::Slicing;
 
+    #[test]
+    fn a_row_that_comes_twice_is_noticed() {
+        let mut seen = Seen::default();
+        for (part, at) in [(16_383, 0), (0, 63), (0, 64), (0, 200), (7, 0), (0, 0)] {
+            seen.add(part, at);
+            assert!(!seen.is_any_twice, "{part} {at}");
+        }
+        seen.add(0, 64);
+        assert!(seen.is_any_twice);
+    }
+
     /// However fine the slices are, together they have everything once.
     #[test]
     fn slices_have_what_was_put_aside() {
@@ -605,7 +653,7 @@ mod tests {
             expected.push((key, id));
         }
         expected.sort();
-        for finest in 0..=6 {
+        for finest in 0..=6_u32 {
             let slicing = Slicing::fitting(1 << finest, 1);
             let (mut seen, mut seen_keys) = (Vec::new(), Vec::new());
             for slice in slicing.all() {

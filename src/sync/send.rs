@@ -31,8 +31,8 @@ pub(super) const PROGRESS: Duration = Duration::from_millis(500);
 /// How long what is settled may wait to be noted: so much is sent again after a crash.
 const SAVE: Duration = Duration::from_secs(2);
 
-/// Groups that are done and not saved yet.
-const OPEN_MAX: usize = 8;
+/// Rows of groups that are done and not saved yet.
+const DONE_ROWS_MAX: usize = 16 * 1024;
 
 /// Parts that are announced together and wait to be sent.
 const PORTIONS_AHEAD: usize = 1;
@@ -213,7 +213,7 @@ impl<'s> Sending<'s> {
         for part in parts {
             self.send_part(part, link)?;
             self.pay(link)?;
-            self.close_groups(OPEN_MAX)?;
+            self.close_groups(DONE_ROWS_MAX)?;
         }
         Ok(())
     }
@@ -537,11 +537,13 @@ impl<'s> Sending<'s> {
         }
     }
 
-    /// Saves, and lets go of groups that are done, once there are more than so many.
-    fn close_groups(&mut self, max: usize) -> Result<(), Ended> {
-        let is_done = |(slice, working): (&Slice, &Working)| (working.open == 0).then_some(*slice);
-        let done: Vec<Slice> = self.groups.iter().filter_map(is_done).collect();
-        if done.len() <= max || done.is_empty() {
+    /// Saves, and lets go of groups that are done, once they have so many rows.
+    fn close_groups(&mut self, rows_min: usize) -> Result<(), Ended> {
+        let is_done = |(_, working): &(&Slice, &Working)| working.open == 0;
+        let done = || self.groups.iter().filter(is_done);
+        let rows: usize = done().map(|(_, working)| working.group.len()).sum();
+        let done: Vec<Slice> = done().map(|(slice, _)| *slice).collect();
+        if rows < rows_min || done.is_empty() {
             return Ok(());
         }
         let mut groups = Vec::with_capacity(done.len());
