@@ -17,9 +17,9 @@ use super::store::StateFile;
 use crate::warehouse::Blank;
 
 /// Bytes of changes that are announced together, and at most in one slice,
-const CHANGES_BYTES: usize = 8 * 1024 * 1024;
+const CHANGES_BYTES: usize = 4 * 1024 * 1024;
 /// and rows that are known.
-const ROWS: usize = 32 * 1024;
+const ROWS: usize = 16 * 1024;
 
 /// How keys are sliced, so that a slice has no more than is announced together.
 pub(super) fn slicing(compared: &Comparison<'_>, known_rows: u64) -> Slicing {

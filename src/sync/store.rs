@@ -54,7 +54,7 @@ const TABLES: &str = "tables";
 const COUNT: &str = "rows";
 
 /// What of the file is kept in memory.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long the process of a sync that a daemon left behind may take to see that it is gone,
 const IN_USE_TIME_MAX: Duration = Duration::from_secs(20);
