@@ -30,8 +30,9 @@ const KEYS_BYTES: usize = 16 * 1024;
 
 /// Rows of a window: the larger, the fewer times is the whole state read,
 const WINDOW_ROWS: usize = 512 * 1024;
-/// and bytes of their batches. Two are in memory: one that is compared, and the next.
-const WINDOW_BYTES: usize = 28 * 1024 * 1024;
+/// and bytes of their batches and of what is noted of them. Two are in memory: one that is compared, and
+/// the next.
+const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 
 /// So many changed rows of a window are put aside by two threads.
 const CHANGED_APART: usize = 4096;
@@ -356,8 +357,8 @@ impl Hashing<'_> {
             let hash = hash(self.generation, &batch, row, self.content);
             window.rows.push(Row { key, hash, batch: window.batches.len(), row });
         }
+        window.bytes += bytes + batch.rows() * size_of::<Row>();
         window.batches.push(batch);
-        window.bytes += bytes;
         Ok(())
     }
 }
