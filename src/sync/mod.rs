@@ -1,7 +1,7 @@
 //! One sync of a model: rows of the warehouse against the last state, and what changed to the daemon.
 //!
 //! Runs in a process of its own (`consentd sync-child`), which the daemon starts. Owns the state of the
-//! last sync (`store.rs`, `save.rs`), the comparison (`compare.rs`), what of it the warehouse can do (`elsewhere.rs`),
+//! last sync (`store.rs`, `save.rs`), the comparison (`compare.rs`, `aside.rs`), what of it the warehouse can do (`elsewhere.rs`),
 //! the order in which changes are sent (`part.rs`, `announce.rs`, `send.rs`) and what becomes of those that a
 //! dead sync had under way (`under_way.rs`). It decides nothing about consent: what it sends goes through the daemon's worker like
 //! every event, and the daemon says what became of each line.
@@ -12,6 +12,7 @@
 //! memory does not depend on the number of rows.
 
 mod announce;
+mod aside;
 mod change;
 mod compare;
 mod deaf;

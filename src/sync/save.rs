@@ -97,3 +97,36 @@ fn save_all(file: &StateFile, jobs: &Receiver<Job>) -> Result<(), StateError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sync::known::Known;
+    use crate::sync::slice::Slicing;
+    use crate::sync::store::Store;
+
+    /// In the order in which it was given, whoever writes it.
+    #[test]
+    fn what_is_saved_later_is_there_before_what_is_saved_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        let key = [7; 16];
+        let slice = Slicing::FINEST.of(&key);
+        store.file().announce(&[(slice, b"note".to_vec())], 1).unwrap();
+        let group = |store: &Store, hash: u8| {
+            let mut group = store.snapshot().unwrap().group(slice).unwrap();
+            group.put(key, Some(Known { hash: [hash; 16], ..Known::default() }));
+            group
+        };
+        for round in 0..50 {
+            store.end_under_way(slice);
+            let first = group(&store, 2 * round + 1);
+            store.save_later(vec![first]).unwrap();
+            // It does not know of the first yet, or does: only its own row counts.
+            let mut second = group(&store, 2 * round + 2);
+            store.save([&mut second].into_iter()).unwrap();
+            let now = store.snapshot().unwrap().group(slice).unwrap();
+            assert_eq!(now.get(&key).unwrap().hash, [2 * round + 2; 16]);
+        }
+        assert!(store.under_way().unwrap().is_empty());
+    }
+}

@@ -178,3 +178,85 @@ fn reach(known: &mut Known, ids: &[u32]) {
     known.held.extend(&new);
     known.held.sort_unstable();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::sync::change::Kind;
+
+    /// A model whose events differ in what they grant, and in nothing else that decides.
+    fn blank() -> Blank {
+        let text = r#"
+            consent = { missing = "deny" }
+            categories = [{ id = "Ads" }]
+            [daemon]
+            data_dir = "unused"
+            [destinations.ads]
+            type = "blackhole"
+            [warehouses.main]
+            driver = "sqlite"
+            uri = "unused"
+            [models.m]
+            warehouse = "main"
+            query = "select 1"
+            unique_id = "id"
+            consent = { Ads = "ads" }
+            event = { userId = "$id" }
+        "#;
+        let checked = config::parse("test.toml", text.as_bytes());
+        Blank::new(&checked.unwrap_or_else(|wrong| panic!("{wrong}")).config.models[0])
+    }
+
+    fn change(key: u8, granted: u64, line: &[u8]) -> Change<'_> {
+        Change {
+            what: What::Add,
+            kind: Kind::Added,
+            key: [key; 16],
+            hash: [2; 16],
+            message: [3; 16],
+            granted: [granted, 0, 0, 0],
+            id: b"7",
+            line,
+        }
+    }
+
+    /// The event that stands for each change.
+    fn events(note: &[u8]) -> Vec<Option<String>> {
+        let (events, changes) = read(note);
+        let event = |change: &Change<'_>| {
+            let number = u32::from_le_bytes(change.line.try_into().ok()?);
+            Some(String::from_utf8(events[number as usize].to_vec()).unwrap())
+        };
+        changes.iter().map(event).collect()
+    }
+
+    #[test]
+    fn every_change_finds_its_event_again() {
+        let changes = [
+            (change(1, 1, b"one"), true),
+            (change(2, 0, b"two"), true),
+            (change(3, 1, b"three"), false),
+            (change(4, 1, b"four"), true),
+        ];
+        let noted = |blank: Option<&Blank>| {
+            let mut note = Note::default();
+            changes.iter().for_each(|(change, asks)| note.add(*change, *asks, blank));
+            note.finish()
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(events(&noted(None)), [some("one"), some("two"), None, some("four")]);
+        let with_blank = noted(Some(&blank()));
+        let all = events(&with_blank);
+        let said = |at: usize| all[at].clone().unwrap_or_default();
+        assert!(
+            said(0).contains("{\"Ads\":true}") && said(1).contains("{\"Ads\":false}"),
+            "{all:?}"
+        );
+        assert_eq!((&all[2], &all[3]), (&None, &all[0]));
+        assert_eq!(read(&with_blank).0.len(), 2, "each once");
+        let keys: Vec<u8> = read(&with_blank).1.iter().map(|change| change.key[0]).collect();
+        assert_eq!(keys, [1, 2, 3, 4]);
+        assert!(Note::default().finish().is_empty());
+    }
+}

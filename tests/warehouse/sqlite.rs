@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use consentd::warehouse;
+use consentd::warehouse::{self, RowShape};
 
 use super::model::{config, rows};
 
@@ -73,4 +73,39 @@ fn a_query_is_one_statement() {
     assert_eq!(ask("select id from t where ';' <> '' -- all;"), Ok(1));
     let refused = ask("select id from t; select 2 as id").unwrap_err();
     assert!(refused.contains("more than one statement"), "{refused}");
+}
+
+/// A sync that is about to send notes one event for all that grant the same, where grants alone decide: it
+/// must not take that for granted where a row can decide otherwise.
+#[test]
+fn grants_alone_decide_unless_the_row_stands_where_the_decision_looks() {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = database(
+        folder.path(),
+        "create table t (id integer, kind text, note json, ads boolean);
+         insert into t values (1, 'track', '{\"a\":1}', 1)",
+    );
+    let columns = "consent = { Advertising = \"ads\" }";
+    for (consent, columns, event, expected) in [
+        (columns, "id, kind, ads", r#"{ type = "identify", traits = { kind = "$kind" } }"#, true),
+        (columns, "id, kind, ads", r#"{ type = "track", context = { ip = "$kind" } }"#, true),
+        (columns, "id, kind, ads", r#"{ type = "$kind" }"#, false),
+        (columns, "id, kind, ads", r#"{ type = "track", event = "$kind" }"#, false),
+        (columns, "id, kind, ads", r#"{ integrations = { All = true, x = "$kind" } }"#, false),
+        (columns, "id, kind, ads", r#"{ integrations = { All = true } }"#, true),
+        // JSON may be nested as deep as an event must not be.
+        (columns, "id, note, ads", r#"{ traits = { note = "$note" } }"#, false),
+        ("consent = \"none\"", "id, kind", r#"{ traits = { kind = "$kind" } }"#, true),
+        ("consent = \"none\"", "id, kind", r#"{ context = { ip = "$kind" } }"#, false),
+    ] {
+        let model = format!(
+            "query = \"select {columns} from t\"\nunique_id = \"id\"\n{consent}\nevent = {event}"
+        );
+        let config = config(&warehouse, &model);
+        let mut connection = warehouse::open(&config.warehouses[0]).unwrap();
+        let mut batches = connection.query(&config.models[0].sql().unwrap()).unwrap();
+        let shape = RowShape::new(&config.models[0], &batches.schema()).unwrap();
+        let batch = batches.next().unwrap().unwrap();
+        assert_eq!(shape.bind(&batch).unwrap().is_decided_by_grants(), expected, "{event}");
+    }
 }
