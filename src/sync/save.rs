@@ -109,24 +109,31 @@ mod tests {
     fn what_is_saved_later_is_there_before_what_is_saved_now() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path()).unwrap();
-        let key = [7; 16];
-        let slice = Slicing::FINEST.of(&key);
+        let row = |hash: u8| Some(Known { hash: [hash; 16], ..Known::default() });
+        let (key, slice) = ([7; 16], Slicing::FINEST.of(&[7; 16]));
         store.file().announce(&[(slice, b"note".to_vec())], 1).unwrap();
-        let group = |store: &Store, hash: u8| {
-            let mut group = store.snapshot().unwrap().group(slice).unwrap();
-            group.put(key, Some(Known { hash: [hash; 16], ..Known::default() }));
-            group
-        };
-        for round in 0..50 {
-            store.end_under_way(slice);
-            let first = group(&store, 2 * round + 1);
-            store.save_later(vec![first]).unwrap();
-            // It does not know of the first yet, or does: only its own row counts.
-            let mut second = group(&store, 2 * round + 2);
-            store.save([&mut second].into_iter()).unwrap();
-            let now = store.snapshot().unwrap().group(slice).unwrap();
-            assert_eq!(now.get(&key).unwrap().hash, [2 * round + 2; 16]);
+        // It keeps the thread busy.
+        let many = Slicing::fitting(0, 1).of(&[9; 16]);
+        let mut busy = store.snapshot().unwrap().group(many).unwrap();
+        for number in 0..20_000_u32 {
+            let mut key = [9; 16];
+            key[12..].copy_from_slice(&number.to_le_bytes());
+            busy.put(key, row(1));
         }
+        let mut first = store.snapshot().unwrap().group(slice).unwrap();
+        let mut second = store.snapshot().unwrap().group(slice).unwrap();
+        first.put(key, row(1));
+        second.put(key, row(2));
+        store.save_later(vec![busy]).unwrap();
+        store.end_under_way(slice);
+        store.save_later(vec![first]).unwrap();
+        store.save([&mut second].into_iter()).unwrap();
+        drop(store);
+        // It is opened once nobody writes to it any more.
+        let store = Store::open(folder.path()).unwrap();
+        let now = store.snapshot().unwrap();
+        assert_eq!(now.group(slice).unwrap().get(&key).unwrap().hash, [2; 16]);
+        assert_eq!(now.group(many).unwrap().len(), 20_000);
         assert!(store.under_way().unwrap().is_empty());
     }
 }

@@ -128,6 +128,19 @@ fn rows_whose_id_is_null_or_stands_twice_are_reported_and_left_as_they_are() {
     assert_eq!(world.took("ads"), "5");
 }
 
+/// There are as many rows as before, and each of them was there.
+#[test]
+fn a_row_that_comes_twice_does_not_stand_for_one_that_is_gone() {
+    let mut world = World::simple(&four(), Model::new());
+    world.sync("rows=4 added=4 sent=4");
+    world.take("ads");
+    world.sql("delete from people where id in (3, 4); insert into people select * from people");
+    let record = world.sync("rows=4 deleted=2 skipped=4 sent=2");
+    assert_eq!(world.took("ads"), "-3 -4");
+    let samples = samples(&record);
+    assert!(samples.contains("id 1 stands 2 times") && samples.contains("id 2 stands 2 times"));
+}
+
 #[test]
 fn rows_that_are_too_long_are_reported_and_left_as_they_are() {
     let model = Model::new().set("limits", "{ row_bytes = \"2KiB\" }");
