@@ -19,6 +19,10 @@ const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 /// Space is reserved in steps of so many bytes, and at least what the next frame takes.
 const RESERVED_BYTES: u64 = 16 * 1024 * 1024;
 
+/// What the next segment takes before anything is in it, with what file systems round up: room is kept for
+/// it, or a full volume could not leave its newest segment, and would stay full for ever.
+const NEXT_SEGMENT_BYTES: u64 = 64 * 1024;
+
 /// When a commit is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
@@ -219,7 +223,7 @@ impl Writer {
         let file = self.file.as_deref().ok_or_else(|| CommitError::Fatal(not_open()))?;
         let ample = end.next_multiple_of(RESERVED_BYTES);
         let free = uninterrupted(|| self.folder.fs.free_bytes(&self.folder.path)).unwrap_or(0);
-        let more = (ample - self.reserved).saturating_add(self.options.free_floor_bytes);
+        let more = (ample - self.reserved).saturating_add(self.floor_bytes());
         let wanted = if more <= free { ample } else { end };
         let reserved = uninterrupted(|| file.reserve(wanted)).map(|()| wanted);
         let reserved = match reserved {
@@ -375,8 +379,13 @@ impl Writer {
         }
         let free = uninterrupted(|| self.folder.fs.free_bytes(&self.folder.path))
             .map_err(LogError::io("ask for the free space of", &self.folder.path))?;
-        let is_low = free < self.options.free_floor_bytes.saturating_add(wanted);
+        let is_low = free < self.floor_bytes().saturating_add(wanted);
         Ok(if is_low { Room::DiskFull } else { Room::Enough })
+    }
+
+    /// What has to stay free.
+    fn floor_bytes(&self) -> u64 {
+        self.options.free_floor_bytes.saturating_add(NEXT_SEGMENT_BYTES)
     }
 
     /// Bytes of all segments.

@@ -74,7 +74,11 @@ fn a_full_log_or_disk_says_so_before_anything_is_written() {
     let (mut writer, _) = Writer::open(folder, limits, Position::START, &mut |_| {}).unwrap();
     assert_eq!(writer.room(4000).unwrap(), Room::Enough);
     assert_eq!(writer.room(6000).unwrap(), Room::LogFull);
+    // The floor, and room for the segment behind the one that fills the disk: without it, that could never
+    // be left, nor released.
     disk.set_free(12_000);
+    assert_eq!(writer.room(1500).unwrap(), Room::DiskFull);
+    disk.set_free(12_000 + 64 * 1024);
     assert_eq!(writer.room(1500).unwrap(), Room::Enough);
     assert_eq!(writer.room(2500).unwrap(), Room::DiskFull);
     disk.set_free(u64::MAX);
