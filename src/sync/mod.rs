@@ -199,11 +199,9 @@ fn sync(
         Ok(Comparison::new(store.snapshot()?, basis, &errand.state_dir))
     })?;
     let made = query.made.take();
-    if !errand.dry_run {
-        tables.distrust(&store)?;
-    }
     told.counts.phase = "send".to_owned();
     if !errand.dry_run {
+        tables.distrust(&store)?;
         if errand.full {
             store.begin_generation(generation)?;
         }

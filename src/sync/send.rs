@@ -162,11 +162,12 @@ impl<'s> Sending<'s> {
 
     fn send_all(&mut self, compared: &Comparison<'_>, link: &mut Link<Mark>) -> Result<(), Ended> {
         // Most often no id stands twice and no row is gone; then keys need not be looked at again.
+        let known_rows = self.store.snapshot()?.count();
         let is_plain = !compared.is_partial()
-            && compared.found() == self.store.snapshot()?.count()
+            && compared.found() == known_rows
             && !compared.has_repeated_ids()?;
         let on = self.around.on.clone();
-        self.slicing = slicing(compared, self.store.snapshot()?.count());
+        self.slicing = slicing(compared, known_rows);
         let announcer = Announcer {
             compared,
             slicing: self.slicing,
@@ -449,21 +450,21 @@ impl<'s> Sending<'s> {
             known.held.dedup();
         }
         self.note_failed(what, key, None);
+        self.withdraw(key, known, lost);
+    }
+
+    fn settle_rejected(&mut self, key: Key, known: Known, outcome: &Outcome) {
+        let lost = self.lost(&known, outcome);
+        self.withdraw(key, known, lost);
+    }
+
+    /// Notes a row, once those who have lost it are told, if they are to be.
+    fn withdraw(&mut self, key: Key, known: Known, lost: Vec<u32>) {
         if self.model.on_withdrawal == OnWithdrawal::Delete && !lost.is_empty() {
             self.told.counts.withdrawn += 1;
             self.owed.push(Owed { key, to: lost, known, is_gone: false });
         } else {
             self.note(key, Some(known));
-        }
-    }
-
-    fn settle_rejected(&mut self, key: Key, known: Known, outcome: &Outcome) {
-        let lost = self.lost(&known, outcome);
-        if lost.is_empty() {
-            self.note(key, Some(known));
-        } else {
-            self.told.counts.withdrawn += 1;
-            self.owed.push(Owed { key, to: lost, known, is_gone: false });
         }
     }
 

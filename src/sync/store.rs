@@ -94,8 +94,8 @@ pub(super) struct Store {
     file: Arc<StateFile>,
     /// Rejections that are not written yet,
     failed: HashMap<Key, Vec<Failed>>,
-    /// and what is not under way any more.
-    under_way: BTreeSet<Slice>,
+    /// and the slices of which nothing is under way any more.
+    settled: BTreeSet<Slice>,
     /// Whether who was told is not certain in this sync.
     is_unheard: bool,
     saver: Saver,
@@ -148,9 +148,9 @@ impl Store {
         let file = Arc::new(StateFile { path: path.clone(), database });
         // Reading needs the tables to be there.
         file.write(|_| Ok(())).map_err(|error| failed(&error))?;
-        let (failed, under_way) = (HashMap::new(), BTreeSet::new());
+        let (failed, settled) = (HashMap::new(), BTreeSet::new());
         let saver = Saver::default();
-        Ok(Self { file, failed, under_way, is_unheard: false, saver })
+        Ok(Self { file, failed, settled, is_unheard: false, saver })
     }
 
     /// The rows as they are now.
@@ -295,7 +295,7 @@ impl Store {
 
     /// Puts among what is to be written that of the rows of this slice nothing is under way any more.
     pub(super) fn end_under_way(&mut self, slice: Slice) {
-        self.under_way.insert(slice);
+        self.settled.insert(slice);
     }
 
     /// The slices of what was being sent when the last sync died.
@@ -345,7 +345,7 @@ impl Store {
     fn take_beside(&mut self) -> Beside {
         Beside {
             failed: std::mem::take(&mut self.failed),
-            settled: std::mem::take(&mut self.under_way),
+            settled: std::mem::take(&mut self.settled),
             is_unheard: self.is_unheard,
         }
     }
